@@ -7,16 +7,20 @@ import math
 import shutil
 import tempfile
 import zipfile
-from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.lib import format as npy_format
-from numpy.typing import NDArray
 
 from napari_tokenunify.data.source import Location, Source, SourceLevel, choose_dataset, default_axes
 from napari_tokenunify.errors import Candidate, VolumeError
-from napari_tokenunify.geometry import VoxelSize
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from napari_tokenunify.geometry import VoxelSize
 
 Header = tuple[tuple[int, ...], bool, np.dtype[Any]]  # shape, Fortran order, dtype
 
@@ -96,7 +100,7 @@ class _MemberArray:
             shutil.copyfileobj(packed, unpacked, 1 << 20)
         unpacked.flush()
         order: Any = "F" if self._fortran_order else "C"
-        return np.memmap(unpacked, self.dtype, "r", 0, self.shape, order)  # type: ignore[call-overload,no-any-return]
+        return np.memmap(unpacked, self.dtype, "r", 0, self.shape, order)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _MemberArray, (self.path, self.name, (self.shape, self._fortran_order, self.dtype))

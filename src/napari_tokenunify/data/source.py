@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, Protocol
 
 from napari_tokenunify.errors import Candidate, DatasetChoiceError, VolumeError
-from napari_tokenunify.geometry import VoxelSize
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import numpy as np
+
+    from napari_tokenunify.geometry import VoxelSize
 
 _SELECTION = re.compile(r"[a-z]=\d+(,[a-z]=\d+)*")
 _STORE_IN_PATH = re.compile(r"(?P<store>.+?\.(?:zarr|n5|h5|hdf5|hdf))/(?P<inner>.+)", re.IGNORECASE)

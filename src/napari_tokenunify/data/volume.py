@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
 from napari_tokenunify.data.source import LazyArray, Location, Source, SourceLevel
 from napari_tokenunify.errors import DatasetChoiceError, VolumeError
 from napari_tokenunify.geometry import Box, Triple, VoxelSize
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
     import dask.array as da
+    from numpy.typing import ArrayLike, NDArray
 
 _AXIS_NAMES = {"c": "channel", "t": "time"}
 
@@ -98,9 +99,7 @@ class Volume:
     _reopen: tuple[Any, ...] | None = None
 
     @classmethod
-    def from_array(
-        cls, array: ArrayLike, voxel_size_nm: VoxelSize | None = None, name: str = "array"
-    ) -> Volume:
+    def from_array(cls, array: ArrayLike, voxel_size_nm: VoxelSize | None = None, name: str = "array") -> Volume:
         """Make a Volume of an array that is already open (NumPy, dask, zarr), axes z, y, x.
 
         Parameters
@@ -171,31 +170,31 @@ class Volume:
         source = self.levels[level]
         if box.clipped(source.shape) != box:
             size = ", ".join(map(str, source.shape))
-            raise VolumeError(
-                self.uri, f"the box {box} reaches outside the volume of {size} voxels (z, y, x)."
-            )
+            raise VolumeError(self.uri, f"the box {box} reaches outside the volume of {size} voxels (z, y, x).")
         try:
             block = source[box.slices]
         except VolumeError:
             raise
-        except Exception as error:  # noqa: BLE001  a damaged file makes the libraries raise anything
+        except Exception as error:
             raise VolumeError(
                 self.uri, f"the box {box} cannot be read: the file seems damaged there ({_short(error)})."
             ) from error
         if block.shape != box.shape:
-            raise VolumeError(
-                self.uri, f"the box {box} came back with shape {block.shape}: the file seems cut off."
-            )
+            raise VolumeError(self.uri, f"the box {box} came back with shape {block.shape}: the file seems cut off.")
         return block
 
     def dask(self, level: int = 0) -> da.Array:
-        """Return a level as a dask array, for viewers and block-wise work; chunks are at least 64 kB."""
+        """Return a level as a dask array, for viewers and block-wise work."""
         import dask.array as da
 
         source = self.levels[level]
         chunks = source.chunks or (min(source.shape[0], 16), *source.shape[1:])
         reader = _CheckedLevel(self, level)
-        return da.from_array(reader, chunks=chunks, name=False, asarray=False, meta=np.empty((0, 0, 0), self.dtype))
+        meta = np.empty((0, 0, 0), self.dtype)
+        array: da.Array = da.from_array(  # type: ignore[no-untyped-call]
+            reader, chunks=chunks, name=False, asarray=False, meta=meta
+        )
+        return array
 
     def checksum(self, box: Box | None = None) -> str:
         """Return the SHA-256 of a box (default: up to 32x128x128 in the middle) as hexadecimal text.
@@ -269,7 +268,7 @@ def open_volume(uri: str | Path, voxel_size_nm: VoxelSize | None = None) -> Volu
         volume = _volume(location, source)
     except VolumeError:
         raise
-    except Exception as error:  # noqa: BLE001  a damaged file makes the libraries raise anything
+    except Exception as error:
         raise VolumeError(
             location.uri, f"cannot be opened: the file seems damaged or is of another format ({_short(error)})."
         ) from error
@@ -431,9 +430,7 @@ def _with_voxel_size(volume: Volume, voxel_size_nm: VoxelSize) -> Volume:
     finest = volume.shape
     levels = []
     for level in volume.levels:
-        z, y, x = (
-            size * round(n / m) for size, n, m in zip(voxel_size_nm, finest, level.shape, strict=True)
-        )
+        z, y, x = (size * round(n / m) for size, n, m in zip(voxel_size_nm, finest, level.shape, strict=True))
         levels.append(replace(level, voxel_size_nm=(z, y, x)))
     provenance = {**volume.provenance, "voxel_size_source": "given by the user"}
     return replace(volume, levels=tuple(levels), provenance=provenance)
