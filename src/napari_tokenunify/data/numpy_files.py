@@ -12,7 +12,7 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 from numpy.lib import format as npy_format
 
-from napari_tokenunify.data.source import Location, Source, SourceLevel, choose_dataset, default_axes
+from napari_tokenunify.data.source import Location, Source, SourceLevel, as_voxel_size, choose_dataset, default_axes
 from napari_tokenunify.errors import Candidate, VolumeError
 
 if TYPE_CHECKING:
@@ -57,19 +57,20 @@ def _member_header(archive: zipfile.ZipFile, name: str) -> Header:
 
 
 def _voxel_size(archive: zipfile.ZipFile, headers: dict[str, Header]) -> tuple[VoxelSize | None, str]:
-    """Read `voxel_size_nm` from the JSON member `meta`, or a member `voxel_size_nm` or `resolution` (nm)."""
+    """Read the voxel size in nm from the JSON text `meta`, or from a member `voxel_size_nm` or `resolution`."""
     for name in ("meta", "voxel_size_nm", "resolution"):
         shape, _, dtype = headers.get(f"{name}.npy", ((0,), False, np.dtype("u1")))
-        if dtype.hasobject or math.prod(shape) > 1_000_000 or math.prod(shape) < 1:
+        if dtype.hasobject or not 1 <= math.prod(shape) <= 1000:
             continue
         with archive.open(f"{name}.npy") as file:
             value: Any = npy_format.read_array(file, allow_pickle=False).tolist()
         if name == "meta":
-            meta = json.loads(value) if isinstance(value, str) else {}
-            value = meta.get("voxel_size_nm") if isinstance(meta, dict) else None
-        if isinstance(value, list) and len(value) == 3 and all(isinstance(v, int | float) and v > 0 for v in value):
-            z, y, x = (float(v) for v in value)
-            return (z, y, x), f"member {name}"
+            meta = json.loads(value) if isinstance(value, str) else None
+            meta = meta if isinstance(meta, dict) else {}
+            value = meta.get("voxel_size_nm", meta.get("voxel_nm"))
+        voxel_size = as_voxel_size(value)
+        if voxel_size is not None:
+            return voxel_size, f"member {name}"
     return None, ""
 
 

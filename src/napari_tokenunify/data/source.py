@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -146,6 +147,23 @@ class Source:
 def default_axes(ndim: int) -> str:
     """Return the axes of an array whose file does not name them: 3 are zyx, a fourth before is c, a fifth t."""
     return "tczyx"[-ndim:] if 0 < ndim <= 5 else "?" * ndim
+
+
+def as_voxel_size(value: object, nm_per_unit: float = 1.0) -> VoxelSize | None:
+    """Return three positive finite numbers (z, y, x) as a voxel size in nm; None for anything else.
+
+    Parameters
+    ----------
+    value : object
+        What a file holds where a voxel size is expected: a list, tuple or array.
+    nm_per_unit : float
+        Nanometres in one unit of `value`.
+    """
+    try:
+        z, y, x = (float(number) * nm_per_unit for number in value)  # type: ignore[attr-defined]
+    except (TypeError, ValueError):
+        return None
+    return (z, y, x) if all(0 < number < math.inf for number in (z, y, x)) else None
 
 
 def choose_dataset(location: Location, candidates: Sequence[Candidate]) -> str:
