@@ -1,5 +1,147 @@
-"""placeholder while the house is built"""
+"""The command line: one verb a stage, its flags made from the stage's Config.
+
+Results go to stdout, as a table or with `--json` as JSON; progress and messages go to stderr. Exit code 0 done,
+1 failed with one clear sentence, 2 wrong usage, 130 stopped.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Any, cast
+
+from pydantic import BaseModel, Field, ValidationError, create_model
+from pydantic_settings import BaseSettings, CliApp, CliSubCommand, SettingsConfigDict, get_subcommand
+
+from napari_tokenunify import __version__
+from napari_tokenunify.errors import ConfigError, TokenUnifyError
+from napari_tokenunify.events import Message, Progress
+from napari_tokenunify.pipeline import STAGES
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Sequence
+
+    from napari_tokenunify.config import Config
+    from napari_tokenunify.events import Event
+
+PROGRAM = "napari-tokenunify"
+DONE, FAILED, WRONG_USAGE, STOPPED = 0, 1, 2, 130
 
 
-def main() -> int:
-    return 0
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        What follows the program's name; by default that of this process.
+
+    Returns
+    -------
+    int
+        0 done, 1 failed, 2 wrong usage, 130 stopped with Ctrl-C.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words == ["--version"]:
+        print(__version__)
+        return DONE
+    try:
+        verb, config, as_json = _parse(words)
+        result = _follow(STAGES[verb].run(config), quiet=as_json)
+    except SystemExit as stop:  # argparse has shown its help, or what is wrong with the usage
+        return DONE if stop.code in {0, None} else WRONG_USAGE
+    except ConfigError as error:
+        return _say(str(error), WRONG_USAGE)
+    except TokenUnifyError as error:
+        return _say(str(error), FAILED)
+    except KeyboardInterrupt:
+        return _say("Stopped.", STOPPED)
+    print(json.dumps(result, indent=1) if as_json else _as_text(verb, result))
+    return DONE
+
+
+def _say(sentence: str, code: int) -> int:
+    print(f"{PROGRAM}: {sentence}", file=sys.stderr)
+    return code
+
+
+def _parse(words: list[str]) -> tuple[str, Config, bool]:
+    """Turn the words of the command line into a verb, its Config and whether JSON is wanted."""
+    commands = _commands()
+    try:
+        parsed = CliApp.run(commands, cli_args=words or ["--help"])
+    except ValidationError as error:
+        first = error.errors()[0]
+        flag = "--" + str(first["loc"][-1]).replace("_", "-")
+        raise ConfigError(f"{flag} has a value that cannot be used ({first['input']!r}): {first['msg']}.") from error
+    chosen = cast("BaseModel", get_subcommand(parsed, cli_exit_on_error=True))
+    verb = next(name for name in STAGES if getattr(parsed, name, None) is chosen)
+    settings = chosen.model_dump()
+    as_json = bool(settings.pop("as_json"))
+    return verb, STAGES[verb].config(**settings), as_json
+
+
+def _commands() -> type[BaseSettings]:
+    """Build the model whose sub-commands are the stages, each with `--json` beside its Config's fields."""
+    wants_json = Field(False, alias="json", description="Print the result as JSON on stdout.")
+    fields: dict[str, Any] = {}
+    for name, stage in STAGES.items():
+        verb = create_model(
+            stage.config.__name__, __base__=stage.config, __doc__=stage.config.__doc__, as_json=(bool, wants_json)
+        )
+        fields[name] = (CliSubCommand[verb], Field(description=stage.config.__doc__))  # type: ignore[valid-type]
+    return create_model("Commands", __base__=_Commands, __doc__=_Commands.__doc__, **fields)
+
+
+class _Commands(BaseSettings):
+    """Segment neurons in electron-microscopy volumes. Each verb explains itself: napari-tokenunify VERB --help."""
+
+    model_config = SettingsConfigDict(
+        cli_prog_name=PROGRAM,
+        cli_kebab_case=True,
+        cli_implicit_flags="toggle",
+        cli_hide_none_type=True,
+        cli_avoid_json=True,
+    )
+
+
+def _follow(stage: Generator[Event, None, dict[str, Any]], *, quiet: bool) -> dict[str, Any]:
+    """Drive a stage to its end with a progress bar on stderr, and return its result."""
+    from rich.console import Console
+    from rich.progress import Progress as Bars
+
+    console = Console(stderr=True)
+    with Bars(console=console, transient=True, disable=quiet or not console.is_terminal) as bars:
+        task = bars.add_task("starting", total=None)
+        while True:
+            try:
+                event = next(stage)
+            except StopIteration as end:
+                return cast("dict[str, Any]", end.value)
+            if isinstance(event, Progress):
+                bars.update(task, completed=event.done, total=event.total, description=event.what)
+            elif isinstance(event, Message) and not quiet:
+                console.print(event.text, style="yellow" if event.level == "warning" else None, highlight=False)
+
+
+def _as_text(verb: str, result: dict[str, Any]) -> str:
+    """Write a result for people: one line a fact, and the findings of a check one a line."""
+    findings = result.get("findings")
+    if verb == "check":
+        size = " x ".join(map(str, result["shape"]))
+        head = f"{result['uri']} ({size} voxels, z y x)"
+        lines = [f"{finding['severity']}: {finding['message']}" for finding in findings or ()]
+        return "\n".join([head, *(lines or ["No problems found."])])
+    rows = {name.replace("_", " "): value for name, value in result.items() if name != "provenance"}
+    width = max(map(len, rows))
+    return "\n".join(f"{name.ljust(width)}  {_value(value)}" for name, value in rows.items())
+
+
+def _value(value: object) -> str:
+    if value is None:
+        return "unknown"
+    if isinstance(value, list) and all(isinstance(item, dict) for item in value):
+        return "; ".join(", ".join(f"{key} {_value(part)}" for key, part in item.items()) for item in value)
+    if isinstance(value, list):
+        return " x ".join(f"{item:g}" if isinstance(item, float) else str(item) for item in value)
+    return str(value)

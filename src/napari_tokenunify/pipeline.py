@@ -1,0 +1,108 @@
+"""The table of stages: what each is called, where its function is, and which Config it takes.
+
+A stage is a generator: it yields Events and returns a plain dict of what it found or made. It is named by a
+dotted path and imported only where it runs, so a process that only asks for it loads nothing heavy.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict, dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_tokenunify.config import CheckConfig, Config, DemoConfig, InfoConfig
+from napari_tokenunify.events import Message, Progress
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from napari_tokenunify.events import Event
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One verb of the command line and one step of the plugin.
+
+    Attributes
+    ----------
+    path : str
+        `module:function`; the function takes the Config, yields Events and returns a dict.
+    config : type of Config
+        Its settings; the Config's docstring says what the stage does.
+    """
+
+    path: str
+    config: type[Config]
+
+    def run(self, config: Config) -> Generator[Event, None, dict[str, Any]]:
+        """Import the stage's function and start it."""
+        module, _, function = self.path.partition(":")
+        generator: Generator[Event, None, dict[str, Any]] = getattr(import_module(module), function)(config)
+        return generator
+
+
+STAGES: dict[str, Stage] = {
+    "demo": Stage("napari_tokenunify.pipeline:demo", DemoConfig),
+    "info": Stage("napari_tokenunify.data.report:info", InfoConfig),
+    "check": Stage("napari_tokenunify.data.report:check", CheckConfig),
+}
+
+
+def demo(config: DemoConfig) -> Generator[Event, None, dict[str, Any]]:
+    """Run the main job on the bundled sample, or on the user's own volume.
+
+    Returns
+    -------
+    dict
+        `out` (the folder), `volume` and `annotations` (URIs), `intensity` (low, high), `findings` of the preflight,
+        `annotated` (a sentence), `pictures` (paths), `seconds`.
+    """
+    from napari_tokenunify.data import check_volume, intensity_range, open_annotations, open_volume, summarise
+    from napari_tokenunify.export import save_pictures
+
+    started = time.monotonic()
+    out = Path(config.out)
+    out.mkdir(parents=True, exist_ok=True)
+    volume_uri, annotations_uri = config.volume, config.annotations
+    if volume_uri is None:
+        volume_uri, annotations_uri = yield from _bundled_sample(out)
+    volume = open_volume(volume_uri)
+    yield Message(f"Opened {volume.uri}: {volume.format}, {' x '.join(map(str, volume.shape))} voxels (z y x).")
+    findings = yield from check_volume(volume)
+    intensity = intensity_range(volume, store=out / "intensity.json")
+    annotations = None if annotations_uri is None else open_annotations(annotations_uri, volume)
+    yield Progress(0, 1, "drawing pictures")
+    pictures = save_pictures(volume, annotations and annotations.labels, out / "pictures")
+    result = {
+        "out": str(out),
+        "volume": volume_uri,
+        "annotations": annotations_uri,
+        "intensity": [intensity.low, intensity.high],
+        "findings": [asdict(finding) for finding in findings],
+        "annotated": None if annotations is None else str(summarise(annotations)),
+        "pictures": [str(path) for path in pictures],
+        "seconds": round(time.monotonic() - started, 1),
+    }
+    _write_json(out / "result.json", result)
+    return result
+
+
+def _bundled_sample(out: Path) -> Generator[Event, None, tuple[str, str]]:
+    """Write the synthetic sample into `out`, unless it is there, and return the URIs of image and labels."""
+    from napari_tokenunify.data import synthetic_em, write_sample
+
+    sample = out / "sample.zarr"
+    if not sample.exists():
+        yield Progress(0, 1, "growing synthetic neurites")
+        write_sample(sample, synthetic_em())
+    return str(sample), f"{sample}::labels/neurons"
+
+
+def _write_json(path: Path, value: dict[str, Any]) -> None:
+    """Write whole or not at all."""
+    half = path.with_suffix(".part")
+    half.write_text(json.dumps(value, indent=1))
+    half.replace(path)
