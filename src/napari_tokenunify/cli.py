@@ -89,7 +89,7 @@ def _commands() -> type[BaseSettings]:
         verb = create_model(
             stage.config.__name__, __base__=stage.config, __doc__=stage.config.__doc__, as_json=(bool, wants_json)
         )
-        fields[name] = (CliSubCommand[verb], Field(description=stage.config.__doc__))  # type: ignore[valid-type]
+        fields[name] = (CliSubCommand[verb], Field(description=stage.config.__doc__))  # type: ignore[misc]
     return create_model("Commands", __base__=_Commands, __doc__=_Commands.__doc__, **fields)
 
 

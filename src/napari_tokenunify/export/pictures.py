@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Any
 import imageio.v3 as imageio
 import numpy as np
 
-from napari_tokenunify.geometry import Box
-
 if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
 
     from napari_tokenunify.data import Volume
+    from napari_tokenunify.geometry import Box
 
 OVERLAY = 0.4  # share of the label's colour in a labelled pixel
 
@@ -63,7 +62,8 @@ def _plane(volume: Volume, box: Box) -> NDArray[Any]:
 def _grey(image: NDArray[Any]) -> NDArray[np.uint8]:
     low, high = np.percentile(image, (0.5, 99.5))
     scaled = (image.astype(np.float32) - low) / max(float(high - low), 1e-6)
-    return (scaled.clip(0, 1) * 255).astype(np.uint8)
+    grey: NDArray[np.uint8] = (scaled.clip(0, 1) * 255).astype(np.uint8)
+    return grey
 
 
 def _overlay(grey: NDArray[np.uint8], ids: NDArray[Any]) -> NDArray[np.uint8]:
@@ -71,7 +71,8 @@ def _overlay(grey: NDArray[np.uint8], ids: NDArray[Any]) -> NDArray[np.uint8]:
     hashed = (ids.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(40)
     colour = np.stack([(hashed >> np.uint64(shift)) & np.uint64(255) for shift in (0, 8, 16)], axis=-1)
     share = np.where(ids[..., None] > 0, OVERLAY, 0.0)
-    return (grey[..., None] * (1 - share) + colour * share).astype(np.uint8)
+    blended: NDArray[np.uint8] = (grey[..., None] * (1 - share) + colour * share).astype(np.uint8)
+    return blended
 
 
 def _save(path: Path, image: NDArray[np.uint8]) -> Path:

@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from napari_tokenunify.cli import main
+
+
+def test_info_as_json_has_the_promised_keys(volume_file: Path, capsys: pytest.CaptureFixture[str]):
+    assert main(["info", f"{volume_file}::raw", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["shape"] == [6, 20, 24]
+    assert result["dtype"] == "uint8"
+    assert result["voxel_size_nm"] == [40.0, 4.0, 4.0]
+    assert {"chunks", "levels", "checksum", "format"} <= set(result)
+
+
+def test_info_for_people_says_when_the_voxel_size_is_unknown(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    np.save(tmp_path / "a.npy", np.zeros((4, 5, 6), np.uint8))
+    assert main(["info", str(tmp_path / "a.npy")]) == 0
+    out = capsys.readouterr().out
+    assert "4 x 5 x 6" in out
+    assert "unknown" in out
+
+
+def test_the_voxel_size_can_be_given_by_hand(volume_file: Path, capsys: pytest.CaptureFixture[str]):
+    assert main(["info", f"{volume_file}::raw", "--voxel-size", "30,8,8", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["voxel_size_nm"] == [30.0, 8.0, 8.0]
+
+
+def test_a_failure_is_one_sentence_on_stderr_and_exit_code_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    assert main(["info", str(tmp_path / "absent.tif")]) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+    assert "nothing is there" in captured.err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["unknown-verb"], ["info"], ["info", "a.tif", "--no-such-flag"], ["info", "a.tif", "--voxel-size", "four"]],
+)
+def test_wrong_usage_is_exit_code_2(words: list[str], capsys: pytest.CaptureFixture[str]):
+    assert main(words) == 2
+    assert "napari-tokenunify" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [[], ["--help"], ["info", "--help"]])
+def test_help_is_shown_and_is_no_failure(words: list[str], capsys: pytest.CaptureFixture[str]):
+    assert main(words) == 0
+    assert "usage" in capsys.readouterr().out
+
+
+def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.strip()
+
+
+def test_ctrl_c_is_exit_code_130(volume_file: Path, monkeypatch: pytest.MonkeyPatch):
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("napari_tokenunify.cli._follow", lambda *_, **__: interrupted())
+    assert main(["info", f"{volume_file}::raw"]) == 130
+
+
+def test_check_names_what_it_finds(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    np.save(tmp_path / "tiny.npy", np.random.default_rng(0).integers(0, 255, (4, 8, 8), np.uint8))
+    assert main(["check", str(tmp_path / "tiny.npy"), "--json"]) == 0
+    findings = json.loads(capsys.readouterr().out)["findings"]
+    assert {"severity", "kind", "message", "sections"} <= set(findings[0])

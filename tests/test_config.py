@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+
+from napari_tokenunify.config import CheckConfig, InfoConfig
+from napari_tokenunify.errors import ConfigError
+from napari_tokenunify.pipeline import STAGES
+
+
+def test_a_misspelt_key_is_an_error():
+    with pytest.raises(ValidationError, match="voxelsize"):
+        InfoConfig(uri="a.tif", voxelsize="4,4,4")
+
+
+def test_a_config_cannot_be_changed_in_place():
+    with pytest.raises(ValidationError, match="frozen"):
+        InfoConfig(uri="a.tif").uri = "b.tif"
+
+
+def test_replacing_a_value_checks_it_again():
+    config = CheckConfig(uri="a.tif").replace(voxel_size="40,4,4")
+    assert config.voxel_size == "40,4,4"
+    with pytest.raises(ConfigError, match="z,y,x in nm"):
+        config.replace(voxel_size="forty")
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_every_setting_is_explained(name: str):
+    config = STAGES[name].config
+    assert config.__doc__
+    assert all(field.description for field in config.model_fields.values())

@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from napari_tokenunify.errors import ConfigError
+from napari_tokenunify.geometry import Box, parse_voxel_size
+
+
+def test_a_box_written_as_text_is_read_back():
+    box = Box((0, 8, 16), (4, 32, 64))
+    assert Box.parse(str(box)) == box
+    assert Box.parse("0:4, 8:32, 16:64") == box
+
+
+@pytest.mark.parametrize("text", ["", "0:4", "0:4,0:4", "a:b,c:d,e:f", "0:4,0:4,0:4,0:4", "4:4,0:4,0:4", "9:4,0:4,0:4"])
+def test_text_that_is_no_box_is_refused_with_a_sentence(text: str):
+    with pytest.raises(ConfigError, match="box"):
+        Box.parse(text)
+
+
+def test_slices_cut_exactly_the_shape_out_of_an_array():
+    box = Box((1, 2, 3), (4, 6, 8))
+    assert np.zeros((9, 9, 9))[box.slices].shape == box.shape == (3, 4, 5)
+
+
+def test_a_box_is_clipped_to_an_array_or_lies_outside():
+    assert Box((-2, 0, 0), (3, 9, 9)).clipped((5, 5, 5)) == Box((0, 0, 0), (3, 5, 5))
+    assert Box((5, 0, 0), (9, 5, 5)).clipped((5, 5, 5)) is None
+
+
+def test_growing_shifting_and_centring():
+    box = Box((2, 2, 2), (4, 4, 4))
+    assert box.grown((1, 0, 2)) == Box((1, 2, 0), (5, 4, 6))
+    assert box.shifted((1, -1, 0)) == Box((3, 1, 2), (5, 3, 4))
+    assert Box.centred((2, 3, 4), (10, 10, 10)).shape == (2, 3, 4)
+    assert Box.whole((7, 8, 9)).shape == (7, 8, 9)
+
+
+def test_one_number_is_an_isotropic_voxel_and_three_are_z_y_x():
+    assert parse_voxel_size("8") == (8.0, 8.0, 8.0)
+    assert parse_voxel_size("40,4.5,4") == (40.0, 4.5, 4.0)
+
+
+@pytest.mark.parametrize("text", ["", "a", "1,2", "0,1,1", "-1,1,1", "nan", "inf,1,1", "1,2,3,4"])
+def test_text_that_is_no_voxel_size_is_refused_with_a_sentence(text: str):
+    with pytest.raises(ConfigError, match="z,y,x in nm"):
+        parse_voxel_size(text)
