@@ -84,12 +84,13 @@ def _parse(words: list[str]) -> tuple[str, Config, bool]:
 def _commands() -> type[BaseSettings]:
     """Build the model whose sub-commands are the stages, each with `--json` beside its Config's fields."""
     wants_json = Field(False, alias="json", description="Print the result as JSON on stdout.")
+    sub_command: Any = CliSubCommand
     fields: dict[str, Any] = {}
     for name, stage in STAGES.items():
         verb = create_model(
             stage.config.__name__, __base__=stage.config, __doc__=stage.config.__doc__, as_json=(bool, wants_json)
         )
-        fields[name] = (CliSubCommand[verb], Field(description=stage.config.__doc__))  # type: ignore[misc]
+        fields[name] = (sub_command[verb], Field(description=stage.config.__doc__))
     return create_model("Commands", __base__=_Commands, __doc__=_Commands.__doc__, **fields)
 
 

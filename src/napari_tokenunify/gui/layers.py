@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from napari_tokenunify.data import Volume
 
 LABEL_WORDS = re.compile(
-    r"label|seg|neuron|annot|mask|ids?$|fragment|watershed|supervoxel|ground.?truth|(^|_)gt(_|$)|ffn"
+    r"label|seg|neuron|annot|mask|(^|_)ids?$|fragment|watershed|supervoxel|ground.?truth|(^|_)gt(_|$)|ffn"
 )
 
 
