@@ -68,7 +68,7 @@ def test_several_files_open_as_several_layers(tmp_path: Path, raw: np.ndarray):
 
 def test_a_damaged_file_is_said_in_one_sentence(tmp_path: Path):
     (tmp_path / "bad.npy").write_bytes(b"\x93NUMPY")
-    with pytest.raises(VolumeError, match="bad.npy"):
+    with pytest.raises(VolumeError, match="damaged"):
         read(str(tmp_path / "bad.npy"))
 
 

@@ -1,17 +1,20 @@
-"""NumPy files: `.npy` mapped from disk, `.npz` mapped where it is stored plain, unpacked to a temporary file else."""
+"""NumPy files: `.npy` and plain `.npz` are read in place; a compressed `.npz` is unpacked to a temporary file once."""
 
 from __future__ import annotations
 
 import json
 import math
 import shutil
+import struct
 import tempfile
+import threading
 import zipfile
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.lib import format as npy_format
 
+from napari_tokenunify.data.flat_file import FlatFile
 from napari_tokenunify.data.source import Location, Source, SourceLevel, as_voxel_size, choose_dataset, default_axes
 from napari_tokenunify.errors import Candidate, VolumeError
 
@@ -32,16 +35,18 @@ def open_source(location: Location) -> Source:
     if not zipfile.is_zipfile(location.path):
         if location.inner:
             raise VolumeError(location.uri, "a .npy file holds one array: leave out the part after '::'.")
-        array = np.load(location.path, mmap_mode="r", allow_pickle=False)
-        return Source("NumPy .npy", default_axes(array.ndim), (SourceLevel(array),))
+        file = location.path.open("rb")
+        shape, fortran_order, dtype = _read_header(file)
+        array = FlatFile(file, file.tell(), shape, dtype, fortran_order=fortran_order)
+        return Source("NumPy .npy", default_axes(len(shape)), (SourceLevel(array),))
     with zipfile.ZipFile(location.path) as archive:
         headers = {name: _member_header(archive, name) for name in archive.namelist() if name.endswith(".npy")}
         found = [Candidate(name[:-4], head[0], str(head[2])) for name, head in headers.items()]
         inner = choose_dataset(location, found)
         voxel_size, where = _voxel_size(archive, headers)
-    array = _MemberArray(location.path, f"{inner}.npy", headers[f"{inner}.npy"])
-    axes = default_axes(len(array.shape))
-    return Source("NumPy .npz", axes, (SourceLevel(array, voxel_size),), inner, voxel_size_source=where)
+    member = _Member(location, f"{inner}.npy", headers[f"{inner}.npy"])
+    level = SourceLevel(member, voxel_size)
+    return Source("NumPy .npz", default_axes(len(member.shape)), (level,), inner, voxel_size_source=where)
 
 
 def _read_header(file: IO[bytes]) -> Header:
@@ -74,34 +79,54 @@ def _voxel_size(archive: zipfile.ZipFile, headers: dict[str, Header]) -> tuple[V
     return None, ""
 
 
-class _MemberArray:
-    """One array inside an `.npz`: mapped from the file, or from a temporary copy where it is compressed.
+class _Member:
+    """One array inside an `.npz`, readable once its first voxel is asked for.
 
-    The copy is made when the first voxel is asked for, streams through a small buffer, and vanishes with the
-    process; so memory stays small whatever the size of the array.
+    A member that is stored plain is read in place. A compressed one is unpacked to a temporary file, streamed
+    through a small buffer, so memory stays small whatever the size; the file vanishes with the process.
     """
 
-    def __init__(self, path: Path, name: str, header: Header) -> None:
-        self.path, self.name = path, name
+    def __init__(self, location: Location, name: str, header: Header) -> None:
+        self._location, self._name = location, name
         self.shape, self._fortran_order, self.dtype = header
-        self._mapped: NDArray[Any] | None = None
+        self._lock = threading.Lock()
+        self._array: FlatFile | None = None
 
     def __getitem__(self, index: tuple[slice | int, ...]) -> NDArray[Any]:
-        if self._mapped is None:
-            self._mapped = self._map()
-        part: NDArray[Any] = self._mapped[index]
-        return part
+        with self._lock:
+            self._array = self._array or self._open()
+        return self._array[index]
 
-    def _map(self) -> NDArray[Any]:
-        if self.dtype.hasobject:
-            raise VolumeError(str(self.path), f"'{self.name}' holds Python objects, which are never loaded.")
-        with zipfile.ZipFile(self.path) as archive, archive.open(self.name) as packed:
-            _read_header(packed)
-            unpacked = tempfile.TemporaryFile(prefix="napari-tokenunify-")  # noqa: SIM115  lives as long as the map
-            shutil.copyfileobj(packed, unpacked, 1 << 20)
-        unpacked.flush()
-        order: Any = "F" if self._fortran_order else "C"
-        return np.memmap(unpacked, self.dtype, "r", 0, self.shape, order)
+    def _open(self) -> FlatFile:
+        path = self._location.path
+        with zipfile.ZipFile(path) as archive:
+            member = archive.getinfo(self._name)
+            with archive.open(member) as packed:
+                _read_header(packed)
+                header_length = packed.tell()
+                if member.file_size < header_length + math.prod(self.shape) * self.dtype.itemsize:
+                    raise VolumeError(self._location.uri, "is damaged: the archive holds less than its header says.")
+                if member.compress_type == zipfile.ZIP_STORED:
+                    return self._flat(path.open("rb"), _start_in_archive(path, member) + header_length)
+                unpacked = tempfile.TemporaryFile(prefix="napari-tokenunify-")  # noqa: SIM115  kept while it is read
+                try:
+                    shutil.copyfileobj(packed, unpacked, 1 << 20)
+                    unpacked.flush()
+                except OSError as error:
+                    raise VolumeError(
+                        self._location.uri,
+                        f"needs {member.file_size / 1e9:.1f} GB in {tempfile.gettempdir()} to be unpacked ({error}): "
+                        "make room there, or convert it to .npy or OME-Zarr.",
+                    ) from error
+                return self._flat(unpacked, 0)
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _MemberArray, (self.path, self.name, (self.shape, self._fortran_order, self.dtype))
+    def _flat(self, file: IO[bytes], offset: int) -> FlatFile:
+        return FlatFile(file, offset, self.shape, self.dtype, fortran_order=self._fortran_order)
+
+
+def _start_in_archive(path: Path, member: zipfile.ZipInfo) -> int:
+    """Return where a member's bytes begin: past its local header of 30 bytes, name and extra field."""
+    with path.open("rb") as file:
+        file.seek(member.header_offset + 26)
+        name_length, extra_length = struct.unpack("<HH", file.read(4))
+    return member.header_offset + 30 + int(name_length) + int(extra_length)
