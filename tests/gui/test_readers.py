@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zarr
+from napari.utils.notifications import Notification, notification_manager
 
-from napari_tokenunify.errors import VolumeError
 from napari_tokenunify.gui.readers import get_reader, read
 
 pytestmark = pytest.mark.gui
@@ -66,10 +66,19 @@ def test_several_files_open_as_several_layers(tmp_path: Path, raw: np.ndarray):
     assert [attributes["name"] for _, attributes, _ in read([str(path) for path in paths])] == ["a", "b"]
 
 
-def test_a_damaged_file_is_said_in_one_sentence(tmp_path: Path):
+def test_a_damaged_file_is_a_notification_and_the_good_ones_open(make_napari_viewer, tmp_path: Path, raw: np.ndarray):
     (tmp_path / "bad.npy").write_bytes(b"\x93NUMPY")
-    with pytest.raises(VolumeError, match="damaged"):
-        read(str(tmp_path / "bad.npy"))
+    np.save(tmp_path / "good.npy", raw)
+    said: list[Notification] = []
+    viewer = make_napari_viewer()
+    with notification_manager:
+        notification_manager.notification_ready.connect(said.append)
+        viewer.open([str(tmp_path / name) for name in ("bad.npy", "good.npy")], plugin="napari-tokenunify")
+        notification_manager.notification_ready.disconnect(said.append)
+    assert [layer.name for layer in viewer.layers] == ["good"]
+    (notification,) = said
+    assert notification.severity == "error"
+    assert "bad.npy: cannot be opened" in notification.message
 
 
 def test_a_folder_without_images_is_left_to_other_plugins(tmp_path: Path):

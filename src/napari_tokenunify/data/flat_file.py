@@ -43,10 +43,10 @@ class FlatFile:
     def __init__(
         self, file: IO[bytes], offset: int, shape: tuple[int, ...], dtype: np.dtype[Any], *, fortran_order: bool = False
     ) -> None:
+        weakref.finalize(self, file.close)
         self.shape, self.dtype = shape, dtype
         self._file, self._offset, self._lock = file, offset, threading.Lock()
         self._reversed = fortran_order
-        weakref.finalize(self, file.close)
         wanted = offset + math.prod(shape) * dtype.itemsize
         there = file.seek(0, 2)
         if there < wanted:

@@ -35,9 +35,10 @@ def open_source(location: Location) -> Source:
     if not zipfile.is_zipfile(location.path):
         if location.inner:
             raise VolumeError(location.uri, "a .npy file holds one array: leave out the part after '::'.")
-        file = location.path.open("rb")
-        shape, fortran_order, dtype = _read_header(file)
-        array = FlatFile(file, file.tell(), shape, dtype, fortran_order=fortran_order)
+        with location.path.open("rb") as file:
+            shape, fortran_order, dtype = _read_header(file)
+            start = file.tell()
+        array = FlatFile(location.path.open("rb"), start, shape, dtype, fortran_order=fortran_order)
         return Source("NumPy .npy", default_axes(len(shape)), (SourceLevel(array),))
     with zipfile.ZipFile(location.path) as archive:
         headers = {name: _member_header(archive, name) for name in archive.namelist() if name.endswith(".npy")}

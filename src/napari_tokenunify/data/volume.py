@@ -229,10 +229,27 @@ class _CheckedLevel:
         self.volume, self.level = volume, level
         self.shape, self.dtype = volume.levels[level].shape, volume.levels[level].dtype
 
-    def __getitem__(self, index: tuple[slice, ...]) -> NDArray[Any]:
-        bounds = [part.indices(n) for part, n in zip(index, self.shape, strict=True)]
-        (z0, z1, _), (y0, y1, _), (x0, x1, _) = bounds
-        return self.volume.read(Box((z0, y0, x0), (z1, y1, x1)), self.level)
+    def __getitem__(self, index: tuple[slice | int, ...]) -> NDArray[Any]:
+        """Read a part; dask asks with integers and steps too, where it joins a chunk with what is done to it."""
+        spans = [range(n)[part] for part, n in zip(index, self.shape, strict=True)]
+        reads = [span if isinstance(span, range) else range(span, span + 1) for span in spans]
+        starts = [min(span[0], span[-1]) if len(span) else 0 for span in reads]
+        stops = [max(span[0], span[-1]) + 1 if len(span) else 1 for span in reads]
+        block = self.volume.read(Box(_triple(starts), _triple(stops)), self.level)
+        inside = [
+            [i - start for i in span] if isinstance(span, range) else span - start
+            for span, start in zip(spans, starts, strict=True)
+        ]
+        if all(isinstance(span, range) and span.step == 1 and len(span) for span in spans):
+            return block
+        for axis in (2, 1, 0):
+            block = np.take(block, inside[axis], axis)
+        return block
+
+
+def _triple(values: list[int]) -> Triple:
+    z, y, x = values
+    return z, y, x
 
 
 def open_volume(uri: str | Path, voxel_size_nm: VoxelSize | None = None) -> Volume:
@@ -278,7 +295,7 @@ def open_volume(uri: str | Path, voxel_size_nm: VoxelSize | None = None) -> Volu
 
 
 def list_datasets(uri: str | Path) -> tuple[str, ...]:
-    """Return the inner paths that `uri` offers: one "" for a file with a single volume.
+    """Return the inner paths that `uri` offers: one "" for a file with a single volume, then its label images.
 
     Raises
     ------
@@ -286,10 +303,10 @@ def list_datasets(uri: str | Path) -> tuple[str, ...]:
         If nothing can be opened there at all.
     """
     try:
-        open_volume(uri)
+        volume = open_volume(uri)
     except DatasetChoiceError as error:
         return tuple(candidate.inner for candidate in error.candidates)
-    return ("",)
+    return ("", *volume.provenance["others"])
 
 
 def _opener(location: Location) -> Callable[[Location], Source]:
@@ -315,6 +332,8 @@ _SUFFIXES = {
     ".npy": "numpy_files",
     ".npz": "numpy_files",
     ".zarr": "zarr_files",
+    ".zip": "zarr_files",
+    ".ozx": "zarr_files",
     ".n5": "n5_files",
     ".precomputed": "precomputed_files",
 }
@@ -324,6 +343,7 @@ _MARKERS = (
     (".zarray", "zarr_files"),
     (".zattrs", "zarr_files"),
     ("attributes.json", "n5_files"),
+    ("s0/attributes.json", "n5_files"),
     ("info", "precomputed_files"),
 )
 
@@ -370,6 +390,7 @@ def _volume(location: Location, source: Source) -> Volume:
         "inner": source.inner or location.inner,
         "selection": dict(location.selection),
         "voxel_size_source": source.voxel_size_source,
+        "others": list(source.others),
         **_file_facts(location),
     }
     return Volume(location.uri, source.format, levels, source.origin_nm, provenance)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from napari_tokenunify.data import list_datasets, open_volume
-from napari_tokenunify.errors import VolumeError
+from napari_tokenunify.errors import TokenUnifyError, VolumeError
 from napari_tokenunify.gui.layers import volume_layers
 
 if TYPE_CHECKING:
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from napari.types import LayerData
 
 MOST_DATASETS = 8  # more layers than this at once are a burden; the others are named in a notification
+
+NO_LAYERS: list[Any] = [(None,)]  # napari's sign that the file was read and nothing is to be shown
 
 Paths = str | Path | list[str] | list[Path]
 
@@ -33,12 +35,18 @@ def get_reader(path: Paths) -> Callable[[Paths], list[LayerData]] | None:
 def read(path: Paths) -> list[LayerData]:
     """Open every volume that lies at `path`.
 
-    Raises
-    ------
-    VolumeError
-        With one sentence that says what is wrong and what to do; napari shows it as a notification.
+    What cannot be opened is said in a notification, one sentence each: raised, the same error would reach the
+    user with a traceback.
     """
-    return [layer for one in _each(path) for layer in _layers(str(one))]
+    from napari.utils.notifications import show_error
+
+    layers: list[Any] = []
+    for one in _each(path):
+        try:
+            layers += _layers(str(one))
+        except TokenUnifyError as error:
+            show_error(str(error))
+    return layers or NO_LAYERS
 
 
 def _layers(uri: str) -> list[LayerData]:
