@@ -62,7 +62,7 @@ def known_affinities(
     target = np.zeros((len(offsets), *labels.shape), bool)
     mask = np.zeros_like(target)
     for channel, offset in enumerate(offsets):
-        here, there = _pair_slices(labels.shape, offset)
+        here, there = pair_slices(labels.shape, offset)
         joined, known = target[channel][here], mask[channel][here]
         np.equal(labels[here], labels[there], out=joined)
         joined &= neuron[here]
@@ -114,6 +114,13 @@ def offset_reach(offsets: Sequence[Offset]) -> tuple[Offset, Offset]:
     return (z0, y0, x0), (z1, y1, x1)
 
 
+def pair_slices(shape: tuple[int, ...], offset: Offset) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+    """Return the index of every p of an array for which p + offset is inside, and the index of those p + offset."""
+    here = tuple(slice(min(n, max(0, -o)), max(0, n - max(0, o))) for n, o in zip(shape, offset, strict=True))
+    there = tuple(slice(min(n, max(0, o)), max(0, n - max(0, -o))) for n, o in zip(shape, offset, strict=True))
+    return here, there
+
+
 def _check(labels: NDArray[Any], offsets: Sequence[Offset] = DEFAULT_OFFSETS) -> None:
     if labels.ndim != 3 or labels.dtype.kind not in "ui":
         raise AnnotationError(
@@ -122,13 +129,6 @@ def _check(labels: NDArray[Any], offsets: Sequence[Offset] = DEFAULT_OFFSETS) ->
         )
     if not offsets or any(len(offset) != 3 or not any(offset) for offset in offsets):
         raise ConfigError(f"The offsets {list(offsets)} cannot be used: give at least one z,y,x, none of them 0,0,0.")
-
-
-def _pair_slices(shape: tuple[int, ...], offset: Offset) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
-    """Return the index of every p for which p + offset is inside, and the index of those p + offset."""
-    here = tuple(slice(min(n, max(0, -o)), max(0, n - max(0, o))) for n, o in zip(shape, offset, strict=True))
-    there = tuple(slice(min(n, max(0, o)), max(0, n - max(0, -o))) for n, o in zip(shape, offset, strict=True))
-    return here, there
 
 
 def _window(labels: NDArray[Any], pick: np.ufunc) -> NDArray[Any]:

@@ -33,6 +33,7 @@ _FEWEST_BLOCKS = 8  # looked at however large a chunk is
 _DECODED_BYTES = 512 << 20  # chunks are decoded whole: what all blocks together may cost
 _BLOCK_VOXELS = 1 << 18  # held in memory of one chunk
 _UNCHUNKED_BLOCK: Triple = (8, 64, 64)
+_RUN = 32
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ def intensity_range(volume: Volume, store: Path | None = None, seed: int = 0) ->
     """Measure the 0.5 and 99.5 percentile of a volume from a bounded sample, or take what was stored.
 
     About 3 million voxels are read in blocks spread over the whole volume, at full resolution (coarser levels
-    are averages and have a narrower range). Lines of one value, such as blank sections and padding, do not count.
+    are averages and have a narrower range). Runs of one value, such as blank sections and padding, do not count.
 
     Parameters
     ----------
@@ -110,6 +111,27 @@ def intensity_range(volume: Volume, store: Path | None = None, seed: int = 0) ->
     return known
 
 
+def informative(array: NDArray[Any]) -> NDArray[Any]:
+    """Return the voxels that are not part of a blank: all runs of about 32 that hold two values or more.
+
+    Parameters
+    ----------
+    array : ndarray, any shape
+        Cut into runs along its longest axis; a rest of fewer voxels than there are runs is left out.
+
+    Returns
+    -------
+    ndarray, one axis
+        The voxels of those runs, in order.
+    """
+    lines = np.moveaxis(array, array.shape.index(max(array.shape)), -1)
+    length = lines.shape[-1]
+    run = length // max(1, length // _RUN)
+    runs = lines[..., : length - length % run].reshape(-1, run)
+    values: NDArray[Any] = runs[runs.min(axis=1) != runs.max(axis=1)].ravel()
+    return values
+
+
 def _measure(volume: Volume, seed: int) -> IntensityRange:
     sample = _sample(volume, np.random.default_rng(seed))
     if not sample.size:
@@ -128,7 +150,7 @@ def _measure(volume: Volume, seed: int) -> IntensityRange:
 
 
 def _sample(volume: Volume, rng: np.random.Generator) -> NDArray[Any]:
-    """Return voxels from blocks spread over the volume, without lines of one value."""
+    """Return voxels from blocks spread over the volume, without runs of one value."""
     chunk = _chunk(volume)
     grid = _grid(volume.shape, chunk)
     affordable = max(_FEWEST_BLOCKS, _DECODED_BYTES // (math.prod(chunk) * volume.dtype.itemsize))
@@ -136,7 +158,7 @@ def _sample(volume: Volume, rng: np.random.Generator) -> NDArray[Any]:
     share = -(-_SAMPLE_VOXELS // wanted)
     parts: list[NDArray[Any]] = []
     for cell in _cells(grid, min(_TRIES, affordable), rng):
-        values = _informative(volume.read(_block(cell, chunk, volume.shape, rng)))
+        values = informative(volume.read(_block(cell, chunk, volume.shape, rng)))
         if not values.size:
             continue
         parts.append(values if values.size <= share else values[rng.integers(0, values.size, share)])
@@ -178,14 +200,6 @@ def _block(cell: Triple, chunk: Triple, shape: Triple, rng: np.random.Generator)
         size[longest] = -(-size[longest] // 2)
     z, y, x = (int(a + rng.integers(0, r - s + 1)) for a, r, s in zip(low, room, size, strict=True))
     return Box((z, y, x), (z + size[0], y + size[1], x + size[2]))
-
-
-def _informative(block: NDArray[Any]) -> NDArray[Any]:
-    """Return the voxels of all lines along the longest axis that hold two values or more, flat."""
-    longest = block.shape.index(max(block.shape))
-    lines = np.moveaxis(block, longest, -1).reshape(-1, block.shape[longest])
-    values: NDArray[Any] = lines[lines.min(axis=1) != lines.max(axis=1)].ravel()
-    return values
 
 
 def _fingerprint(volume: Volume) -> str | None:

@@ -109,17 +109,24 @@ class _Member:
                     raise VolumeError(self._location.uri, "is damaged: the archive holds less than its header says.")
                 if member.compress_type == zipfile.ZIP_STORED:
                     return self._flat(path.open("rb"), _start_in_archive(path, member) + header_length)
-                unpacked = tempfile.TemporaryFile(prefix="napari-tokenunify-")  # noqa: SIM115  kept while it is read
-                try:
-                    shutil.copyfileobj(packed, unpacked, 1 << 20)
-                    unpacked.flush()
-                except OSError as error:
-                    raise VolumeError(
-                        self._location.uri,
-                        f"needs {member.file_size / 1e9:.1f} GB in {tempfile.gettempdir()} to be unpacked ({error}): "
-                        "make room there, or convert it to .npy or OME-Zarr.",
-                    ) from error
-                return self._flat(unpacked, 0)
+                return self._flat(self._unpacked(packed, member.file_size), 0)
+
+    def _unpacked(self, packed: IO[bytes], nbytes: int) -> IO[bytes]:
+        """Copy what is left of a compressed member to a temporary file."""
+        unpacked = tempfile.TemporaryFile(prefix="napari-tokenunify-")  # noqa: SIM115  kept while it is read
+        try:
+            shutil.copyfileobj(packed, unpacked, 1 << 20)
+            unpacked.flush()
+        except Exception as error:
+            unpacked.close()
+            if not isinstance(error, OSError):
+                raise
+            raise VolumeError(
+                self._location.uri,
+                f"needs {nbytes / 1e9:.1f} GB in {tempfile.gettempdir()} to be unpacked ({error}): make room there, or "
+                "convert it to .npy or OME-Zarr.",
+            ) from error
+        return unpacked
 
     def _flat(self, file: IO[bytes], offset: int) -> FlatFile:
         return FlatFile(file, offset, self.shape, self.dtype, fortran_order=self._fortran_order)

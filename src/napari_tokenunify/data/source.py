@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from napari_tokenunify.geometry import VoxelSize
 
 _SELECTION = re.compile(r"[a-z]=\d+(,[a-z]=\d+)*")
-_STORE_IN_PATH = re.compile(r"(?P<store>.+?\.(?:zarr|n5|h5|hdf5|hdf))/(?P<inner>.+)", re.IGNORECASE)
+_STORE_IN_PATH = re.compile(
+    r"(?P<store>.+?\.(?:zarr(?:\.zip)?|ozx|n5|h5|hdf5|hdf))[/\\](?P<inner>.+)", re.IGNORECASE
+)
 
 
 class LazyArray(Protocol):
@@ -78,7 +80,7 @@ class Location:
         inner = parts[0].strip("/") if parts else ""
         match = _STORE_IN_PATH.fullmatch(where)
         if not inner and match is not None:
-            where, inner = match["store"], match["inner"].strip("/")
+            where, inner = match["store"], match["inner"].replace("\\", "/").strip("/")
         return cls(text, where, inner, selection)
 
     @property
@@ -134,6 +136,8 @@ class Source:
         (z, y, x) in nm of the first voxel's corner, where the file says so.
     voxel_size_source : str
         Where the voxel size was read, e.g. "attribute resolution"; "" if nowhere.
+    others : tuple of str
+        Inner paths of what belongs to the dataset that was opened, e.g. the label images of an OME-Zarr image.
     """
 
     format: str
@@ -142,6 +146,7 @@ class Source:
     inner: str = ""
     origin_nm: VoxelSize = (0.0, 0.0, 0.0)
     voxel_size_source: str = ""
+    others: tuple[str, ...] = ()
 
 
 def default_axes(ndim: int) -> str:
