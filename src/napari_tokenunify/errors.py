@@ -71,3 +71,7 @@ class AnnotationError(TokenUnifyError):
 
 class ConfigError(TokenUnifyError):
     """A setting has a value that cannot be used."""
+
+
+class ModelError(TokenUnifyError):
+    """A network's weights cannot be found, had, read or written as asked."""

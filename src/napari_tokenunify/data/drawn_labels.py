@@ -151,7 +151,6 @@ class DrawnLabels:
     """
 
     dtype: np.dtype[Any] = np.dtype(np.uint64)
-    chunks: Triple = (64, 128, 256)  # it can be read anywhere at equal cost; blocks of this size leave out much
 
     def __init__(self, drawing: Drawing, shape: Triple, ball: NDArray[np.int64]) -> None:
         self.drawing, self.shape, self.ball = drawing, shape, ball

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from napari_tokenunify.geometry import Triple
 
 _BLOCK_VOXELS = 1 << 21
+_SPARSE_BLOCK: Triple = (32, 64, 64)  # small, so that much is left out: there are no chunks to read again
 _CHUNK_VOXELS = 1 << 25  # a chunk larger than this is cut, though it is decoded again for each part
 
 
@@ -49,7 +50,8 @@ def label_blocks(labels: Volume, margin: Triple, with_empty: bool = False) -> It
     with_empty : bool
         Leave out nothing.
     """
-    size = _block_shape(labels.shape, labels.chunks)
+    is_sparse = isinstance(labels.levels[0].source, Sparse)
+    size = _block_shape(labels.shape, _SPARSE_BLOCK if is_sparse else labels.chunks, grow=not is_sparse)
     filled = None if with_empty else _filled(labels)
     if filled is None:
         indices: Iterable[tuple[int, ...]] = product(
@@ -64,13 +66,13 @@ def label_blocks(labels: Volume, margin: Triple, with_empty: bool = False) -> It
             yield box
 
 
-def _block_shape(shape: Triple, chunks: Triple | None) -> Triple:
-    """Return whole chunks along x, then y, then z, as many as fit; parts of a chunk where one is huge."""
+def _block_shape(shape: Triple, chunks: Triple | None, grow: bool) -> Triple:
+    """Return one chunk, or with `grow` whole chunks along x, then y, then z, as many as fit; parts of a chunk where one is huge."""
     size = [min(c, n) for c, n in zip(chunks or (1, 1, 1), shape, strict=True)]
     while math.prod(size) > _CHUNK_VOXELS:
         longest = size.index(max(size))
         size[longest] = -(-size[longest] // 2)
-    for axis in (2, 1, 0):
+    for axis in (2, 1, 0) if grow else ():
         size[axis] = min(shape[axis], size[axis] * max(1, _BLOCK_VOXELS // math.prod(size)))
     return size[0], size[1], size[2]
 

@@ -142,11 +142,11 @@ class _Container:
                 raise self.damaged(path, f"dimensions {dimensions}, blockSize {block_size}")
         if not 0 < len(dimensions) == len(block_size or []):
             raise self.damaged(path, f"dimensions {dimensions}, blockSize {block_size}")
-        if attributes["dataType"] not in _DTYPES or attributes.get("isLabelMultiset"):
-            kind = "label multisets" if attributes.get("isLabelMultiset") else attributes["dataType"]
+        kind = "label multisets" if attributes.get("isLabelMultiset") else str(attributes["dataType"])
+        if kind not in _DTYPES:
             raise VolumeError(self.location.uri, f"'{path}' holds {kind}: export it as an array of numbers first.")
         compression = attributes.get("compression", attributes.get("compressionType", "raw"))
-        compression = compression.get("type") if isinstance(compression, dict) else compression
+        compression = str(compression.get("type") if isinstance(compression, dict) else compression)
         if compression not in COMPRESSIONS:
             raise VolumeError(
                 self.location.uri,
@@ -154,7 +154,7 @@ class _Container:
                 f"{', '.join(COMPRESSIONS)}.",
             )
         shape, chunks = tuple(reversed(dimensions)), tuple(reversed(block_size or []))
-        return _N5Array(self.files, path, shape, chunks, np.dtype(attributes["dataType"]), compression)
+        return _N5Array(self.files, path, shape, chunks, np.dtype(kind), compression)
 
     def children(self, path: str) -> list[str]:
         """Return the paths of what may be a group or a dataset in the group at `path`.

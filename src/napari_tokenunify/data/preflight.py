@@ -30,10 +30,12 @@ _SATURATED = 0.04  # share of voxels at one end of the range
 _BRIGHTNESS = 0.35  # jump of the median, as a share of the usual spread
 _CONTRAST = math.log(1.5)  # jump of the spread
 _NEIGHBOURS = 5  # sections that a section is compared with; more odd ones together are a change that lasts
+_LASTING = 0.7  # of a jump that must be left in what follows, to call it a change
 _MOVE = 4.0  # voxels between neighbours that are worth a word ...
 _MOVE_SHARE = 3.0  # ... if that is so many times the usual
-_STILL_MATCHES = 0.7  # share of the best correlation above which a move is no jump
-_SLIP = 10  # sections that may lie aside together
+_STILL_MATCHES = 0.8  # share of the best correlation above which a move is no jump
+_SLIP = 5  # sections that may lie aside together ...
+_SLIP_REST = 0.5  # ... if the move back leaves no more of the move; both hold what neurites do themselves
 _DRIFT_SECTIONS = 10
 _DRIFT_SLOPE = 1.2  # sideways per depth, in nm per nm; steeper than bundles of neurites run
 _UNKNOWN_ANISOTROPY = 10.0
@@ -165,7 +167,9 @@ def _blank(sections: Sequence[Section]) -> set[int]:
 def _blank_findings(blank: set[int], measured: Sections) -> Iterator[Finding]:
     if blank and len(blank) == len(measured.sections):
         (_, y0, x0), (_, y1, x1) = measured.window.start, measured.window.stop
-        text = f"All sections are blank in the middle (y {y0}-{y1 - 1}, x {x0}-{x1 - 1}): check that it is the right data."
+        text = (
+            f"All sections are blank in the middle (y {y0}-{y1 - 1}, x {x0}-{x1 - 1}): check that it is the right data."
+        )
         yield Finding("blank", "error", text, tuple(sorted(blank)))
         return
     broken = {section.z for section in measured.sections if section.not_finite}
@@ -213,7 +217,7 @@ def _outliers(values: NDArray[np.float64], least: float) -> tuple[list[int], lis
             recent = [*recent[1 - _NEIGHBOURS :], value]
             continue
         ahead = values[i : i + reach]
-        if len(ahead) > _NEIGHBOURS and abs(np.median(ahead) - usual) > limit:
+        if len(ahead) > _NEIGHBOURS and abs(np.median(ahead) - usual) > _LASTING * limit:
             changes.append(i)
             recent = list(ahead[:_NEIGHBOURS])
         else:
@@ -259,7 +263,7 @@ def _moves(measured: Sections, leave_out: set[int], voxel_size_nm: VoxelSize | N
     usual = float(np.median([math.hypot(*pair.move) for pair in pairs]))
     least = max(_MOVE, _MOVE_SHARE * usual)
     jumps = [p for p in pairs if math.hypot(*p.move) > least and p.unmoved < _STILL_MATCHES * p.peak]
-    slipped, shifts = _slips(jumps, least)
+    slipped, shifts = _slips(jumps)
     farthest = max((math.hypot(*jump.move) for jump in jumps), default=0.0)
     text = f"{{}}: moved sideways against the neighbours, by up to {farthest:.0f} voxels; move back or align again."
     yield from _about("slip", slipped, text)
@@ -268,7 +272,7 @@ def _moves(measured: Sections, leave_out: set[int], voxel_size_nm: VoxelSize | N
     yield from _drift([pair for pair in pairs if pair not in jumps], voxel_size_nm)
 
 
-def _slips(jumps: Sequence[Pair], least: float) -> tuple[set[int], set[int]]:
+def _slips(jumps: Sequence[Pair]) -> tuple[set[int], set[int]]:
     """Return the sections between a jump and the jump back, and those where a jump stays."""
     slipped: set[int] = set()
     shifts: set[int] = set()
@@ -277,7 +281,8 @@ def _slips(jumps: Sequence[Pair], least: float) -> tuple[set[int], set[int]]:
         jump = left.pop(0)
         back = left[0] if left else jump
         rest = math.hypot(jump.move[0] + back.move[0], jump.move[1] + back.move[1])
-        if rest <= least and back.z - jump.z <= _SLIP:
+        farther = max(math.hypot(*jump.move), math.hypot(*back.move))
+        if rest <= _SLIP_REST * farther and back.z - jump.z <= _SLIP:
             slipped |= set(range(jump.z, back.z))
             left.pop(0)
         else:
@@ -296,7 +301,7 @@ def _drift(pairs: Sequence[Pair], voxel_size_nm: VoxelSize | None) -> Iterator[F
     slopes = np.hypot(*means.T)
     steep = {pair.z for i in np.flatnonzero(slopes > limit).tolist() for pair in pairs[i : i + _DRIFT_SECTIONS]}
     text = (
-        f"{{}}: the content moves on by about {slopes.max():.1f} voxels a section; look at the stack from the side: "
+        f"around {{}} the content moves on by about {slopes.max():.1f} voxels a section; look at the stack from the side: "
         "unless neurites run obliquely there, align it again."
     )
     yield from _about("drift", steep, text)

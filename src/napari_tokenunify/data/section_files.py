@@ -123,7 +123,7 @@ def _tiff_header(path: Path) -> Section:
         )
     (tags,) = pages.values()
     samples, bits = tags.get(SAMPLES, (1,))[0], tags.get(BITS, (1,))[0]
-    dtype = f"{_SAMPLE_FORMATS[tags.get(SAMPLE_FORMAT, (1,))[0]]}{bits}" if bits > 1 else "bool"
+    dtype = f"{_SAMPLE_FORMATS.get(tags.get(SAMPLE_FORMAT, (1,))[0])}{bits}" if bits > 1 else "bool"
     is_planar = samples > 1 and tags.get(PLANES, (1,))[0] == 2
     if is_planar or dtype not in np.sctypeDict:
         raise VolumeError(str(path), f"has {samples} samples of {bits} bits: save the sections as grey, 8 or 16 bit.")

@@ -166,7 +166,7 @@ def as_voxel_size(value: object, nm_per_unit: float = 1.0) -> VoxelSize | None:
     """
     try:
         z, y, x = (float(number) * nm_per_unit for number in value)  # type: ignore[attr-defined]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     return (z, y, x) if all(0 < number < math.inf for number in (z, y, x)) else None
 

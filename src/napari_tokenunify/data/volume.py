@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_tokenunify.data.source import LazyArray, Location, Source, SourceLevel
+from napari_tokenunify.data.source import LazyArray, Location, Source, SourceLevel, as_voxel_size
 from napari_tokenunify.errors import DatasetChoiceError, VolumeError
 from napari_tokenunify.geometry import Box, Triple, VoxelSize
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 _AXIS_NAMES = {"c": "channel", "t": "time"}
+_BLOCK_VOXELS = 1 << 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,7 +189,7 @@ class Volume:
         import dask.array as da
 
         source = self.levels[level]
-        chunks = source.chunks or (min(source.shape[0], 16), *source.shape[1:])
+        chunks = _joined_chunks(source.shape, source.chunks)
         reader = _CheckedLevel(self, level)
         meta = np.empty((0, 0, 0), self.dtype)
         array: da.Array = da.from_array(  # type: ignore[no-untyped-call]
@@ -285,6 +286,8 @@ def open_volume(uri: str | Path, voxel_size_nm: VoxelSize | None = None) -> Volu
         volume = _volume(location, source)
     except VolumeError:
         raise
+    except PermissionError as error:
+        raise VolumeError(location.uri, "may not be read by you: ask its owner for the permission.") from error
     except Exception as error:
         raise VolumeError(
             location.uri, f"cannot be opened: the file seems damaged or is of another format ({_short(error)})."
@@ -439,6 +442,18 @@ def _selection(location: Location, axes: str, shape: tuple[int, ...]) -> dict[st
     return chosen
 
 
+def _joined_chunks(shape: Triple, chunks: Triple | None) -> Triple:
+    """Join chunks within a section until a block has a million voxels: dask is slow with millions of small blocks.
+
+    Strips of one row, as many TIFF files have them, would be such blocks. Sections are not joined, as a viewer
+    shows one at a time.
+    """
+    z, y, x = chunks or (1, 1, 1)
+    x = min(shape[2], x * max(1, _BLOCK_VOXELS // (z * y * x)))
+    y = min(shape[1], y * max(1, _BLOCK_VOXELS // (z * y * x)))
+    return min(z, shape[0]), y, x
+
+
 def _chunks_zyx(chunks: tuple[int, ...] | None, axes: str) -> Triple | None:
     if chunks is None:
         return None
@@ -448,6 +463,8 @@ def _chunks_zyx(chunks: tuple[int, ...] | None, axes: str) -> Triple | None:
 
 def _with_voxel_size(volume: Volume, voxel_size_nm: VoxelSize) -> Volume:
     """Replace the finest level's voxel size; coarser ones keep their ratio of shapes to it."""
+    if as_voxel_size(voxel_size_nm) is None:
+        raise VolumeError(volume.uri, f"cannot have the voxel size {voxel_size_nm}: give three positive numbers in nm.")
     finest = volume.shape
     levels = []
     for level in volume.levels:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from zarr.abc.store import ByteRequest, Store
     from zarr.core.buffer import Buffer, BufferPrototype
 
-Array = zarr.Array[Any]
-Node = Array | zarr.Group
+    Array = zarr.Array[Any]
+    Node = Array | zarr.Group
 
 _METADATA_NAMES = ("zarr.json", ".zgroup", ".zarray")
 
@@ -84,6 +84,7 @@ class _Hierarchy:
     store: Store
     files: Files
     top: str = ""
+    _known: dict[str, Node | None] = field(default_factory=dict)
 
     @classmethod
     def in_folder(cls, location: Location) -> _Hierarchy:
@@ -108,23 +109,19 @@ class _Hierarchy:
         store = FsspecStore.from_url(address, storage_options=options, read_only=True)
         return cls(location, _StoreOfWholeFiles(store), Files.of_address(address, options))
 
-    @cached_property
-    def root(self) -> Node | None:
-        """What is at the root of the store."""
-        return self._read_node("")
-
     @property
-    def is_indexed(self) -> bool:
-        """Whether the store's root holds the metadata of all that is in it."""
-        return isinstance(self.root, zarr.Group) and self.root.metadata.consolidated_metadata is not None
+    def index(self) -> zarr.Group | None:
+        """The root, if it holds the metadata of all that is in the store (consolidated metadata)."""
+        root = self.node("")
+        has_all = isinstance(root, zarr.Group) and root.metadata.consolidated_metadata is not None
+        return root if has_all else None  # type: ignore[return-value]
 
     def node(self, path: str) -> Node | None:
         """Return the array or group at a path; None if there is none."""
-        if not path:
-            return self.root
-        if self.is_indexed and path in self.root:  # type: ignore[operator]
-            return self.root[path]  # type: ignore[index,return-value]
-        return self._read_node(path)
+        if path not in self._known:
+            index = self.index if path else None
+            self._known[path] = index[path] if index is not None and path in index else self._read_node(path)
+        return self._known[path]
 
     def _read_node(self, path: str) -> Node | None:
         # On this machine all metadata is at hand, and consolidated metadata may be out of date.
@@ -147,9 +144,9 @@ class _Hierarchy:
         VolumeError
             If a web server has it, which cannot list.
         """
-        if self.is_indexed:
-            group = self.root[path] if path else self.root  # type: ignore[index]
-            return [join(path, name) for name in sorted(group.metadata.consolidated_metadata.metadata)]  # type: ignore[union-attr]
+        group = self.node(path) if self.index is not None else None
+        if isinstance(group, zarr.Group) and group.metadata.consolidated_metadata is not None:
+            return [join(path, name) for name in sorted(group.metadata.consolidated_metadata.metadata)]
         if not self.files.can_list:
             raise VolumeError(
                 self.location.uri,
@@ -177,6 +174,8 @@ def _choose(tree: _Hierarchy, location: Location, start: str) -> str:
         node = tree.node(path)
         if isinstance(node, zarr.Array):
             return _candidate(tree, path, node), ()
+        if node is None and location.is_remote:  # maybe the chunks of an array; each look is a request
+            return None, ()
         image = _Image.of(node)
         if image is None:
             return None, tree.children(path)

@@ -4,8 +4,12 @@ Sixteen channels lie side by side in vector registers ("lanes") and walk through
 of 64 tokens that stay in the nearest cache; nothing of the size (length, channels, states) ever exists. The
 forward pass keeps the states in front of each tile, from which the backward pass computes the tile's states again.
 
-A block is sixteen channels of one sample. `rows` holds a tile of what goes along the sequence, (quantity, token,
-lane); `mixing` a tile of B and C, (2, state, token); `rates` is a block's A and `h` its states, (state, lane).
+A block is sixteen channels of one sample. `rows` holds a tile of each quantity, (quantity, token, lane), and `flat`
+is the same memory seen as one row; `mixing` is a tile of B and C, (2, state, token); `rates` is a block's A and `h`
+its states, (state, lane).
+
+The compiler makes vector instructions of the innermost loops only where it sees, or can check quickly, that what is
+written is not read again through another name: hence the one `flat` with constant distances, and no step in place.
 """
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator"
@@ -20,7 +24,11 @@ from napari_tokenunify.network.scan.numba_functions import OPTIONS, exponential,
 
 LANES = 16  # one register of AVX-512, two of AVX2, four of Neon
 TILE = 64
-U, STEP, SLOPE, INPUT, Y, GATE, DY, DINPUT, DSTEP, QUANTITIES = range(10)
+SIZE = TILE * LANES
+# What the backward pass has for each state, LANES numbers each: A, dh that comes from later, dh, and A's gradient.
+STATE, CARRIED, DH, DRATE = 4 * LANES, LANES, 2 * LANES, 3 * LANES
+QUANTITIES = 13
+U, STEP, SLOPE, INPUT, Y, GATE, BIAS, SKIP, DY, DINPUT, DSTEP, DBIAS, DSKIP = range(QUANTITIES)
 
 
 def forward(sequences, weights, delta_softplus, span, y, kept):
@@ -43,23 +51,23 @@ def forward(sequences, weights, delta_softplus, span, y, kept):
     """
     z = sequences[4]
     channels, length, states = y.shape[1], y.shape[2], weights[0].shape[1]
-    rows, mixing = np.zeros((QUANTITIES, TILE, LANES), y.dtype), np.zeros((2, states, TILE), y.dtype)
-    h, decay = np.zeros((states, LANES), y.dtype), np.zeros((states, LANES), y.dtype)
+    flat, mixing = np.zeros(QUANTITIES * SIZE, y.dtype), np.zeros((2, states, TILE), y.dtype)
+    rows = flat.reshape((QUANTITIES, TILE, LANES))
+    h, decay = np.zeros((2, states, LANES), y.dtype), np.zeros((states, LANES), y.dtype)
     for block in range(span[0], span[1]):
         sample, first = _place(block, channels)
-        rates, skip, bias = _load_weights(weights, first)
-        h[:] = 0
+        rates = _load_weights(weights, first, rows)
+        h[0] = 0
         for start in range(0, length, TILE):
             if kept.shape[1] > 0:
-                _copy(h, kept[block, start // TILE])
+                _copy(h[0], kept[block, start // TILE])
             _load_tile(sequences, (sample, first, start), rows, mixing)
-            _prepare(rows, bias, delta_softplus)
+            _prepare(flat, delta_softplus)
             for t in range(min(TILE, length - start)):
-                _advance(t, (h, h, decay), rates, rows, mixing)
-            _add_product(skip, rows[U], rows[Y])
+                _advance(t, (h[t % 2], h[1 - t % 2], decay), rates, rows, mixing)
             if z.shape[0] > 0:
                 _load(z[sample], first, start, rows[GATE])
-                _gate(rows)
+                _gate(flat)
             _store(rows[Y], first, start, y[sample])
 
 
@@ -81,42 +89,36 @@ def backward(sequences, weights, delta_softplus, span, kept, gradients):
     _, _, B, _, z, dy = sequences
     du, ddelta, dB, dC, dz, dA, dD, dbias = gradients
     channels, length, states = dy.shape[1], dy.shape[2], B.shape[1]
-    rows, mixing = np.zeros((QUANTITIES, TILE, LANES), dy.dtype), np.zeros((2, states, TILE), dy.dtype)
+    flat, mixing = np.zeros(QUANTITIES * SIZE, dy.dtype), np.zeros((2, states, TILE), dy.dtype)
+    rows = flat.reshape((QUANTITIES, TILE, LANES))
     h, decay = np.zeros((TILE + 1, states, LANES), dy.dtype), np.zeros((TILE, states, LANES), dy.dtype)
-    dh, carried = np.zeros((states, LANES), dy.dtype), np.zeros((states, LANES), dy.dtype)
+    now, back = np.zeros(STATE, dy.dtype), np.zeros(states * STATE, dy.dtype)
     for block in range(span[0], span[1]):
         sample, first = _place(block, channels)
-        rates, skip, bias = _load_weights(weights, first)
-        drates, dskip_bias = np.zeros((states, LANES), dy.dtype), np.zeros((2, LANES), dy.dtype)
-        carried[:] = 0
+        rates = _load_weights(weights, first, rows)
+        _copy_rates(rates, back)
+        rows[DBIAS:] = 0
         for start in range((length - 1) // TILE * TILE, -1, -TILE):
             _load_tile(sequences, (sample, first, start), rows, mixing)
             _load(dy[sample], first, start, rows[DY])
-            _prepare(rows, bias, delta_softplus)
+            _prepare_backward(flat, delta_softplus)
+            _prepare(flat, delta_softplus)
             steps = min(TILE, length - start)
             _copy(kept[block, start // TILE], h[0])
             for t in range(steps):
                 _advance(t, (h[t], h[t + 1], decay[t]), rates, rows, mixing)
             if z.shape[0] > 0:
-                _add_product(skip, rows[U], rows[Y])
                 _load(z[sample], first, start, rows[GATE])
-                _gate_backward(rows)
+                _gate_backward(flat)
                 _store(rows[GATE], first, start, dz[sample])
             for t in range(steps - 1, -1, -1):
-                _retreat(t, (h[t], decay[t], carried, dh), rates, drates, rows, mixing)
-                _mix_backward(t, dh, h[t + 1], rows, mixing)
-            _prepare_backward(rows, skip, dskip_bias)
+                _retreat(t, (h[t], decay[t]), rows, mixing, (now, back))
+                _mix_backward(t, h[t + 1], rows, mixing, back)
+            _finish_backward(flat)
             _store(rows[DINPUT], first, start, du[sample])
             _store(rows[DSTEP], first, start, ddelta[sample])
-            for n in range(states):
-                for t in range(steps):
-                    dB[sample, n, start + t] += mixing[0, n, t]
-                    dC[sample, n, start + t] += mixing[1, n, t]
-        for lane in range(min(LANES, channels - first)):
-            for n in range(states):
-                dA[sample, first + lane, n] = drates[n, lane]
-            dD[sample, first + lane, 0] = dskip_bias[0, lane]
-            dbias[sample, first + lane, 0] = dskip_bias[1, lane]
+            _add_mixing(mixing, start, dB[sample], dC[sample])
+        _store_weights(rows, back, first, (dA[sample], dD[sample], dbias[sample]))
 
 
 @njit(**OPTIONS)
@@ -134,90 +136,93 @@ def _advance(t, states, rates, rows, mixing):
 
 
 @njit(**OPTIONS)
-def _retreat(t, states, rates, drates, rows, mixing):
-    """Take one step back: the gradient of h now and, `carried`, what of it reaches the h before."""
-    before, decay, carried, dh = states
-    for n in range(rates.shape[0]):
+def _retreat(t, history, rows, mixing, work):
+    """Take one step back: the gradient of h, and what of it reaches the h before."""
+    (before, decay), (now, back) = history, work
+    for lane in range(LANES):
+        now[lane] = rows[STEP, t, lane]
+        now[LANES + lane] = rows[DY, t, lane]
+        now[2 * LANES + lane] = 0
+        now[3 * LANES + lane] = 0
+    for n in range(before.shape[0]):
         b, c = mixing[0, n, t], mixing[1, n, t]
         for lane in range(LANES):
-            d = carried[n, lane] + rows[DY, t, lane] * c
-            back = d * decay[n, lane]
-            dexponent = back * before[n, lane]
-            dh[n, lane] = d
-            carried[n, lane] = back
-            drates[n, lane] += dexponent * rows[STEP, t, lane]
-            rows[DSTEP, t, lane] += dexponent * rates[n, lane]
-            rows[DINPUT, t, lane] += d * b
+            i = n * STATE + lane
+            dh = back[i + CARRIED] + now[LANES + lane] * c
+            carried = dh * decay[n, lane]
+            dexponent = carried * before[n, lane]
+            back[i + CARRIED] = carried
+            back[i + DH] = dh
+            back[i + DRATE] += dexponent * now[lane]
+            now[2 * LANES + lane] += dexponent * back[i]
+            now[3 * LANES + lane] += dh * b
+    for lane in range(LANES):
+        rows[DSTEP, t, lane] = now[2 * LANES + lane]
+        rows[DINPUT, t, lane] = now[3 * LANES + lane]
 
 
 @njit(fastmath=True)
-def _mix_backward(t, dh, h, rows, mixing):
+def _mix_backward(t, h, rows, mixing, back):
     """Put the gradients of B and C, sums over the lanes, in the places of B and C; here additions may be reordered."""
-    for n in range(dh.shape[0]):
-        db = dc = dh.dtype.type(0)
+    for n in range(h.shape[0]):
+        db = dc = back.dtype.type(0)
         for lane in range(LANES):
-            db += dh[n, lane] * rows[INPUT, t, lane]
+            db += back[n * STATE + DH + lane] * rows[INPUT, t, lane]
             dc += h[n, lane] * rows[DY, t, lane]
         mixing[0, n, t] = db
         mixing[1, n, t] = dc
 
 
 @njit(**OPTIONS)
-def _prepare(rows, bias, delta_softplus):
-    """Make step sizes and inputs of delta and u, and empty what is added to."""
-    for t in range(TILE):
-        for lane in range(LANES):
-            step = rows[STEP, t, lane] + bias[lane]
-            if delta_softplus:
-                rows[SLOPE, t, lane] = sigmoid(step)
-                step = softplus(step)
-            else:
-                rows[SLOPE, t, lane] = 1
-            rows[STEP, t, lane] = step
-            rows[INPUT, t, lane] = step * rows[U, t, lane]
-            rows[Y, t, lane] = 0
-            rows[DINPUT, t, lane] = 0
-            rows[DSTEP, t, lane] = 0
+def _prepare(flat, delta_softplus):
+    """Make step sizes and inputs of delta and u; start the output with D u."""
+    for i in range(SIZE):
+        step = flat[STEP * SIZE + i] + flat[BIAS * SIZE + i]
+        if delta_softplus:
+            step = softplus(step)
+        flat[STEP * SIZE + i] = step
+        flat[INPUT * SIZE + i] = step * flat[U * SIZE + i]
+        flat[Y * SIZE + i] = flat[SKIP * SIZE + i] * flat[U * SIZE + i]
 
 
 @njit(**OPTIONS)
-def _prepare_backward(rows, skip, dskip_bias):
+def _prepare_backward(flat, delta_softplus):
+    """Take the slope of the step size, while delta is still there."""
+    for i in range(SIZE):
+        flat[SLOPE * SIZE + i] = 1
+    if delta_softplus:
+        for i in range(SIZE):
+            flat[SLOPE * SIZE + i] = sigmoid(flat[STEP * SIZE + i] + flat[BIAS * SIZE + i])
+
+
+@njit(**OPTIONS)
+def _finish_backward(flat):
     """Turn the gradients of inputs and step sizes into those of u and delta; add up those of D and the bias."""
-    for t in range(TILE):
-        for lane in range(LANES):
-            dinput, dy = rows[DINPUT, t, lane], rows[DY, t, lane]
-            ddelta = (rows[DSTEP, t, lane] + dinput * rows[U, t, lane]) * rows[SLOPE, t, lane]
-            rows[DINPUT, t, lane] = dinput * rows[STEP, t, lane] + dy * skip[lane]
-            rows[DSTEP, t, lane] = ddelta
-            dskip_bias[0, lane] += dy * rows[U, t, lane]
-            dskip_bias[1, lane] += ddelta
+    for i in range(SIZE):
+        u, dinput, dy = flat[U * SIZE + i], flat[DINPUT * SIZE + i], flat[DY * SIZE + i]
+        ddelta = (flat[DSTEP * SIZE + i] + dinput * u) * flat[SLOPE * SIZE + i]
+        flat[DINPUT * SIZE + i] = dinput * flat[STEP * SIZE + i] + dy * flat[SKIP * SIZE + i]
+        flat[DSTEP * SIZE + i] = ddelta
+        flat[DSKIP * SIZE + i] += dy * u
+        flat[DBIAS * SIZE + i] += ddelta
 
 
 @njit(**OPTIONS)
-def _gate(rows):
+def _gate(flat):
     """Multiply y by SiLU(z)."""
-    for t in range(TILE):
-        for lane in range(LANES):
-            z = rows[GATE, t, lane]
-            rows[Y, t, lane] *= z * sigmoid(z)
+    for i in range(SIZE):
+        z = flat[GATE * SIZE + i]
+        flat[Y * SIZE + i] *= z * sigmoid(z)
 
 
 @njit(**OPTIONS)
-def _gate_backward(rows):
+def _gate_backward(flat):
     """Replace z by its gradient, and the gradient of the gated output by that of y."""
-    for t in range(TILE):
-        for lane in range(LANES):
-            z, dy = rows[GATE, t, lane], rows[DY, t, lane]
-            s = sigmoid(z)
-            rows[GATE, t, lane] = dy * rows[Y, t, lane] * (s + z * (s - s * s))
-            rows[DY, t, lane] = dy * z * s
-
-
-@njit(**OPTIONS)
-def _add_product(skip, u, y):
-    for t in range(TILE):
-        for lane in range(LANES):
-            y[t, lane] += skip[lane] * u[t, lane]
+    for i in range(SIZE):
+        z, dy = flat[GATE * SIZE + i], flat[DY * SIZE + i]
+        s = sigmoid(z)
+        flat[GATE * SIZE + i] = dy * flat[Y * SIZE + i] * (s + z * (s - s * s))
+        flat[DY * SIZE + i] = dy * z * s
 
 
 @njit(**OPTIONS)
@@ -228,17 +233,48 @@ def _place(block, channels):
 
 
 @njit(**OPTIONS)
-def _load_weights(weights, first):
-    """Return A (states, lanes), D and the bias (lanes) of a block; lanes without a channel stay 0."""
-    A, D, delta_bias = weights
+def _load_weights(weights, first, rows):
+    """Return A (states, lanes) of a block, and spread D and the bias; lanes without a channel are 0."""
+    A, D, bias = weights
     rates = np.zeros((A.shape[1], LANES), A.dtype)
-    skip, bias = np.zeros(LANES, A.dtype), np.zeros(LANES, A.dtype)
+    rows[BIAS] = 0
+    rows[SKIP] = 0
     for lane in range(min(LANES, A.shape[0] - first)):
         for n in range(A.shape[1]):
             rates[n, lane] = A[first + lane, n]
-        skip[lane] = D[first + lane, 0]
-        bias[lane] = delta_bias[first + lane, 0]
-    return rates, skip, bias
+        for t in range(TILE):
+            rows[BIAS, t, lane] = bias[first + lane, 0]
+            rows[SKIP, t, lane] = D[first + lane, 0]
+    return rates
+
+
+@njit(**OPTIONS)
+def _copy_rates(rates, back):
+    """Put A (states, lanes) into the work space of the backward pass and empty the rest of that."""
+    back[:] = 0
+    for n in range(rates.shape[0]):
+        for lane in range(LANES):
+            back[n * STATE + lane] = rates[n, lane]
+
+
+@njit(**OPTIONS)
+def _store_weights(rows, back, first, gradients):
+    """Hand out the gradients of A, D and the bias."""
+    dA, dD, dbias = gradients
+    for lane in range(min(LANES, dA.shape[0] - first)):
+        for n in range(dA.shape[1]):
+            dA[first + lane, n] = back[n * STATE + DRATE + lane]
+        dD[first + lane, 0] = rows[DSKIP, :, lane].sum()
+        dbias[first + lane, 0] = rows[DBIAS, :, lane].sum()
+
+
+@njit(**OPTIONS)
+def _add_mixing(mixing, start, dB, dC):
+    """Add a tile of the gradients of B and C."""
+    for n in range(mixing.shape[1]):
+        for t in range(min(TILE, dB.shape[1] - start)):
+            dB[n, start + t] += mixing[0, n, t]
+            dC[n, start + t] += mixing[1, n, t]
 
 
 @njit(**OPTIONS)

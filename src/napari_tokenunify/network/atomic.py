@@ -1,0 +1,63 @@
+"""Files that are there whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from napari_tokenunify.errors import ModelError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Write a file under another name, and give it its own once it is whole and on the disk.
+
+    Until then a file of that name stays as it was, whatever happens: an error, a kill, a power cut. What a kill left
+    behind is overwritten the next time. One process at a time may write a file.
+
+    Parameters
+    ----------
+    path : Path
+        The file to make or replace; its folder is made if missing.
+
+    Yields
+    ------
+    Path
+        Where to write, beside `path`.
+
+    Raises
+    ------
+    ModelError
+        If it cannot be written, e.g. because the disk is full.
+    """
+    part = path.with_name(f".{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield part
+        with part.open("rb+") as file:
+            os.fsync(file.fileno())
+        part.replace(path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise ModelError(
+            f"{path}: cannot be written ({error.strerror or error}); what was there before is still there."
+        ) from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Bring the new name to the disk; Windows does so by itself and opens no folders."""
+    if sys.platform == "win32":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
