@@ -7,13 +7,17 @@ Results go to stdout, as a table or with `--json` as JSON; progress and messages
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, cast
 
 from pydantic import BaseModel, Field, ValidationError, create_model
 from pydantic_settings import BaseSettings, CliApp, CliSubCommand, SettingsConfigDict, get_subcommand
 
 from napari_tokenunify import __version__
+from napari_tokenunify.config import DemoConfig
 from napari_tokenunify.errors import ConfigError, TokenUnifyError
 from napari_tokenunify.events import Message, Progress
 from napari_tokenunify.pipeline import STAGES
@@ -26,6 +30,8 @@ if TYPE_CHECKING:
 
 PROGRAM = "napari-tokenunify"
 DONE, FAILED, WRONG_USAGE, STOPPED = 0, 1, 2, 130
+EXTENTS = {"shape", "voxel_size_nm", "chunks"}
+MISSING = {"chunks": "none: any block costs the same", "annotations": "none", "annotated": "none"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -56,8 +62,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _say(str(error), FAILED)
     except KeyboardInterrupt:
         return _say("Stopped.", STOPPED)
-    print(json.dumps(result, indent=1) if as_json else _as_text(verb, result))
+    print(json.dumps(result, indent=1) if as_json else _as_text(result), flush=True)
+    if isinstance(config, DemoConfig) and not config.headless:
+        _open_napari([uri for uri in (result["volume"], result["annotations"]) if uri])
     return DONE
+
+
+def _open_napari(uris: list[str]) -> None:
+    """Show volumes in napari, in a process of its own: this one never loads Qt."""
+    has_screen = sys.platform != "linux" or any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY")))
+    if not has_screen:
+        _say("There is no screen here, so look at the pictures instead.", DONE)
+    elif find_spec("napari") is None:
+        _say("napari is not installed: pip install 'napari-tokenunify[all]', or look at the pictures.", DONE)
+    else:
+        subprocess.run([sys.executable, "-m", "napari_tokenunify.gui.show", *uris], check=False)
 
 
 def _say(sentence: str, code: int) -> int:
@@ -125,24 +144,26 @@ def _follow(stage: Generator[Event, None, dict[str, Any]], *, quiet: bool) -> di
                 console.print(event.text, style="yellow" if event.level == "warning" else None, highlight=False)
 
 
-def _as_text(verb: str, result: dict[str, Any]) -> str:
-    """Write a result for people: one line a fact, and the findings of a check one a line."""
-    findings = result.get("findings")
-    if verb == "check":
-        size = " x ".join(map(str, result["shape"]))
-        head = f"{result['uri']} ({size} voxels, z y x)"
-        lines = [f"{finding['severity']}: {finding['message']}" for finding in findings or ()]
-        return "\n".join([head, *(lines or ["No problems found."])])
-    rows = {name.replace("_", " "): value for name, value in result.items() if name != "provenance"}
-    width = max(map(len, rows))
-    return "\n".join(f"{name.ljust(width)}  {_value(value)}" for name, value in rows.items())
+def _as_text(result: dict[str, Any]) -> str:
+    """Write a result for people: a name and its value a line; a list of things has a line for each."""
+    rows = [(name, line) for name, value in result.items() if name != "provenance" for line in _lines(name, value)]
+    width = max(len(name) for name, _ in rows)
+    names = [name if number == 0 or rows[number - 1][0] != name else "" for number, (name, _) in enumerate(rows)]
+    return "\n".join(
+        f"{name.replace('_', ' ').ljust(width)}  {line}" for name, (_, line) in zip(names, rows, strict=True)
+    )
 
 
-def _value(value: object) -> str:
+def _lines(name: str, value: object) -> list[str]:
     if value is None:
-        return "unknown"
-    if isinstance(value, list) and all(isinstance(item, dict) for item in value):
-        return "; ".join(", ".join(f"{key} {_value(part)}" for key, part in item.items()) for item in value)
+        return [MISSING.get(name, "unknown")]
+    if isinstance(value, dict):
+        is_finding = "message" in value
+        words = [f"{key.replace('_', ' ')} {', '.join(_lines(key, part))}" for key, part in value.items()]
+        return [f"{value['severity']}: {value['message']}" if is_finding else ", ".join(words)]
+    if isinstance(value, list) and all(isinstance(item, int | float) for item in value):
+        between = " x " if name in EXTENTS else ", "
+        return [between.join(f"{item:g}" for item in value)] if value else ["none"]
     if isinstance(value, list):
-        return " x ".join(f"{item:g}" if isinstance(item, float) else str(item) for item in value)
-    return str(value)
+        return [line for item in value for line in _lines("", item)] or ["none"]
+    return [f"{value:g}" if isinstance(value, float) else str(value)]

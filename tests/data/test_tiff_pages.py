@@ -69,20 +69,16 @@ def test_plain_values_are_read_in_place(tmp_path: Path):
 def test_only_the_strips_asked_for_are_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     tifffile.imwrite(tmp_path / "a.tif", STACK, metadata=None, compression="zlib", rowsperstrip=10)
     array = _open(tmp_path / "a.tif")
-    path, keyframe = array._homes[0]
     decoded = []
+    decode = array._decoded
 
-    class Counting:
-        jpegheader = None
+    def counted(page: int, segment: int, data: bytes) -> np.ndarray:
+        decoded.append((page, segment))
+        return decode(page, segment, data)
 
-        @staticmethod
-        def decode(data: bytes, segment: int, **tables: object) -> object:
-            decoded.append(segment)
-            return keyframe.decode(data, segment, **tables)
-
-    monkeypatch.setattr(array, "_homes", [(path, Counting)])
+    monkeypatch.setattr(array, "_decoded", counted)
     np.testing.assert_array_equal(array[1:3, 19:31, 5:9], STACK[1:3, 19:31, 5:9])
-    assert decoded == [1, 2, 3, 1, 2, 3]
+    assert decoded == [(1, 1), (1, 2), (1, 3), (2, 1), (2, 2), (2, 3)]
 
 
 def _overwrite_tag(path: Path, page: int, tag: str, values: tuple[int, ...]) -> None:
@@ -135,6 +131,19 @@ def test_a_header_cannot_claim_the_memory_of_the_machine(tmp_path: Path):
             _overwrite_tag(path, page, tag, 200_000)
     with pytest.raises(VolumeError, match="claims 40000000000 bytes in"):
         _open(path)[0:1, 0:1, 0:1]
+
+
+def test_the_header_of_a_jpeg_tile_cannot_claim_it_either(tmp_path: Path):
+    pytest.importorskip("imagecodecs", reason="tifffile reads and writes JPEG with imagecodecs only")
+    path = tmp_path / "a.tif"
+    stack = (STACK >> 8).astype(np.uint8)
+    tifffile.imwrite(path, stack, metadata=None, compression="jpeg", tile=(32, 32))
+    expected = tifffile.imread(path)
+    np.testing.assert_array_equal(_open(path)[PARTS[1]], expected[PARTS[1]])
+    frame = b"\xff\xc0\x00\x0b\x08"
+    path.write_bytes(path.read_bytes().replace(frame + b"\0\x20\0\x20", frame + b"\xff\xdc\xff\xdc"))
+    with pytest.raises(VolumeError, match="section 1 is not wholly in the file"):
+        _open(path)[PARTS[1]]
 
 
 def test_threads_share_no_position_in_the_file(tmp_path: Path):

@@ -4,12 +4,9 @@ import json
 import pickle
 import shutil
 import sys
-import threading
 import warnings
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +26,7 @@ with warnings.catch_warnings():
     warnings.filterwarnings("ignore", "Call to deprecated class Scaler")  # by ome-zarr itself
     import ome_zarr.writer
 
-SHAPE = (10, 21, 33)
+SHAPE = (6, 9, 13)
 ZYX_NM = [{"name": axis, "type": "space", "unit": "nanometer"} for axis in "zyx"]
 
 
@@ -101,7 +98,7 @@ def test_an_array_reads_the_same_whatever_the_codec(tmp_path: Path, options: dic
     assert volume.shape == SHAPE
     assert volume.chunks == (4, 8, 8)
     assert volume.format == f"Zarr v{options.get('zarr_format', 3)}"
-    box = Box((3, 5, 6), (9, 21, 33))
+    box = Box((3, 5, 6), (6, 9, 13))
     np.testing.assert_array_equal(volume.read(box), data[box.slices])
     np.testing.assert_array_equal(volume.dask().compute(), data)
 
@@ -109,7 +106,12 @@ def test_an_array_reads_the_same_whatever_the_codec(tmp_path: Path, options: dic
 @pytest.mark.parametrize("zarr_format", [2, 3])
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "int32", "uint32", "uint64", "float16", "float32", ">u2", ">u8"])
 def test_images_and_labels_keep_their_type(tmp_path: Path, dtype: str, zarr_format: int):
-    data = write(tmp_path / "a.zarr", values(dtype=dtype), zarr_format=zarr_format)
+    data = values(dtype=dtype)
+    if zarr_format == 2:
+        write(tmp_path / "a.zarr", data, zarr_format=2)
+    else:
+        order = v3.BytesCodec(endian="big" if dtype.startswith(">") else "little")
+        write(tmp_path / "a.zarr", data.astype(dtype.strip(">")), serializer=order)
     volume = open_volume(tmp_path / "a.zarr")
     assert volume.dtype == np.dtype(dtype).newbyteorder("=")
     np.testing.assert_array_equal(volume.read(Box.whole(SHAPE)), data)
@@ -169,7 +171,7 @@ def cremi(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
 def test_a_group_lists_what_is_in_it(cremi: Path):
     assert list_datasets(cremi) == ("volumes/raw", "volumes/labels/neuron_ids")
     assert list_datasets(f"{cremi}::volumes") == ("volumes/raw", "volumes/labels/neuron_ids")
-    with pytest.raises(DatasetChoiceError, match=r"name one, e\.g\. .*::volumes/raw\. .*10x21x33 uint64"):
+    with pytest.raises(DatasetChoiceError, match=r"name one, e\.g\. .*::volumes/raw\. .*6x9x13 uint64"):
         open_volume(cremi)
 
 
@@ -203,7 +205,8 @@ def test_a_large_group_is_listed_in_part(tmp_path: Path):
     zarr.open_group(tmp_path / "a.zarr", mode="w")
     write(tmp_path / "a.zarr", values((2, 2, 2)), "0")
     for number in range(1, 320):
-        shutil.copytree(tmp_path / "a.zarr" / "0", tmp_path / "a.zarr" / str(number))
+        (tmp_path / "a.zarr" / str(number)).mkdir()
+        shutil.copy(tmp_path / "a.zarr/0/zarr.json", tmp_path / "a.zarr" / str(number))
     assert len(list_datasets(tmp_path / "a.zarr")) == 300
     assert open_volume(tmp_path / "a.zarr" / "319").shape == (2, 2, 2)
 
@@ -340,7 +343,7 @@ def test_axes_in_another_order_are_turned(tmp_path: Path):
 @pytest.mark.parametrize("axes", [None, ["t", "c", "z", "y", "x"]])
 def test_an_old_image_without_scales_opens_with_unknown_voxel_size(tmp_path: Path, axes: list[str] | None):
     multiscales = {"datasets": [{"path": "0"}, {"path": "1"}]} | ({"axes": axes} if axes else {})
-    write_image(tmp_path / "a.zarr", multiscales, {"0": values((1, 1, *SHAPE)), "1": values((1, 1, 5, 10, 16))})
+    write_image(tmp_path / "a.zarr", multiscales, {"0": values((1, 1, *SHAPE)), "1": values((1, 1, 3, 4, 6))})
     volume = open_volume(tmp_path / "a.zarr")
     assert volume.voxel_size_nm is None
     assert len(volume.levels) == 2
@@ -465,27 +468,14 @@ def test_pickles_are_never_executed(tmp_path: Path, place: str):
 # --- use ------------------------------------------------------------------------------------------------------------
 
 
-def test_a_store_is_never_written_to(ome: Path):
-    def state() -> dict[Path, tuple[int, int]]:
-        return {p: (p.stat().st_mtime_ns, p.stat().st_size) for p in [ome, *ome.rglob("*")]}
-
-    before = state()
-    folders = [p for p in before if p.is_dir()]
-    for folder in folders:
-        folder.chmod(0o555)
-    try:
+def test_a_store_is_never_written_to(ome: Path, untouched):
+    with untouched(ome.parent):
         for uri in (ome, f"{ome}::labels/neurons", f"{ome}::s1"):
             open_volume(uri).checksum()
         list_datasets(ome)
-        with pytest.raises(VolumeError):
-            open_volume(f"{ome}::nothing")
-        with pytest.raises(VolumeError):
-            open_volume(ome.with_name("missing.zarr"))
-    finally:
-        for folder in folders:
-            folder.chmod(0o755)
-    assert state() == before
-    assert not ome.with_name("missing.zarr").exists()
+        for missing in (f"{ome}::nothing", ome.with_name("missing.zarr")):
+            with pytest.raises(VolumeError):
+                open_volume(missing)
 
 
 def test_a_volume_pickles_and_reads_from_threads(ome: Path):
@@ -498,27 +488,6 @@ def test_a_volume_pickles_and_reads_from_threads(ome: Path):
 
 
 # --- network --------------------------------------------------------------------------------------------------------
-
-
-class _Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, *_: object) -> None:
-        pass
-
-    def list_directory(self, path: str) -> None:  # type: ignore[override]
-        self.send_error(403)
-
-
-@pytest.fixture
-def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """The address of a web server for `tmp_path`."""
-    pytest.importorskip("aiohttp")
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=tmp_path)) as running:
-        thread = threading.Thread(target=running.serve_forever, args=(0.05,))
-        thread.start()
-        yield f"http://127.0.0.1:{running.server_port}"
-        running.shutdown()
-        thread.join()
 
 
 def test_an_image_opens_over_http(ome: Path, server: str):

@@ -10,6 +10,7 @@ from .finding import Finding as Finding
 from .intensity import IntensityRange as IntensityRange
 from .intensity import intensity_range as intensity_range
 from .prefetch import iterate as iterate
+from .preflight import check_volume as check_volume
 from .samples import SAMPLES as SAMPLES
 from .samples import LoadedSample as LoadedSample
 from .samples import Sample as Sample
@@ -35,6 +36,7 @@ __all__ = [
     "SyntheticEM",
     "Volume",
     "check_annotations",
+    "check_volume",
     "intensity_range",
     "iterate",
     "list_datasets",

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 Unit = Literal["voxel", "nm", "um"]
 
 _WIDEST_VOXELS = 100  # radius; a larger one is a mistake in the unit
+_GROUP = 256
 _FARTHEST = 2.0**40  # voxels: whatever lies beyond is outside any volume
 _ROUNDING = 1e-6  # voxels: nm divided by a voxel size rarely gives a whole number
 
@@ -164,30 +165,41 @@ class DrawnLabels:
         """Return first and last voxel of boxes outside which nothing is drawn, two arrays of shape (N, 3)."""
         low = np.concatenate([self._lines.low, self._polygons.low])
         high = np.concatenate([self._lines.high, self._polygons.high])
-        return low - 1, high + 1
+        return low, high
 
     def __getitem__(self, index: tuple[slice, ...]) -> NDArray[np.uint64]:
         """Draw a block; `index` is three slices (z, y, x)."""
         bounds = [part.indices(n)[:2] for part, n in zip(index, self.shape, strict=True)]
         start, stop = (np.array(ends) for ends in zip(*bounds, strict=True))
         block = np.zeros(stop - start, np.uint64)
-        for place in np.flatnonzero(self._polygons.near(start, stop)):
+        for place in self._polygons.near(start, stop):
             _fill(block, self.drawing.polygons[place], start)
         near = self._lines.near(start, stop)
         _trace(block, self.drawing.lines[near] - start, self.drawing.neurons[near], self.ball)
         return block
 
 
-@dataclass(frozen=True, eq=False)
 class _Bounds:
-    """Lowest and highest corner of many things: two arrays of shape (N, 3)."""
+    """Which of many things reach into a box. What follows each other in a file is near each other: groups first.
 
-    low: NDArray[np.float64]
-    high: NDArray[np.float64]
+    Parameters
+    ----------
+    low, high : ndarray of float, shape (N, 3)
+        Lowest and highest corner of each, z y x.
+    """
 
-    def near(self, start: NDArray[np.int64], stop: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Return which of them may reach into a box."""
-        return np.asarray(((self.low - 1 < stop) & (self.high + 1 >= start)).all(axis=1))
+    def __init__(self, low: NDArray[np.float64], high: NDArray[np.float64]) -> None:
+        self.low, self.high = low - 1, high + 1
+        self._begins = np.arange(0, len(low), _GROUP)
+        self._group_low = np.minimum.reduceat(self.low, self._begins) if len(low) else self.low
+        self._group_high = np.maximum.reduceat(self.high, self._begins) if len(low) else self.high
+
+    def near(self, start: NDArray[np.int64], stop: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the indices, ascending, of those that may reach into a box."""
+        groups = ((self._group_low < stop) & (self._group_high >= start)).all(axis=1)
+        each = (self._begins[groups, None] + np.arange(_GROUP)).ravel()
+        each = each[each < len(self.low)]
+        return np.asarray(each[((self.low[each] < stop) & (self.high[each] >= start)).all(axis=1)])
 
 
 def nearest_voxels(points: NDArray[np.float64]) -> NDArray[np.int64]:

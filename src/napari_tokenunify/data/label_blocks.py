@@ -67,7 +67,7 @@ def label_blocks(labels: Volume, margin: Triple, with_empty: bool = False) -> It
 
 
 def _block_shape(shape: Triple, chunks: Triple | None, grow: bool) -> Triple:
-    """Return one chunk, or with `grow` whole chunks along x, then y, then z, as many as fit; parts of a chunk where one is huge."""
+    """Return one chunk, or a part of it if it is huge; with `grow` chunks along x, then y, then z, as many as fit."""
     size = [min(c, n) for c, n in zip(chunks or (1, 1, 1), shape, strict=True)]
     while math.prod(size) > _CHUNK_VOXELS:
         longest = size.index(max(size))

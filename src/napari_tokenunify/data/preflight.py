@@ -41,7 +41,7 @@ _DRIFT_SLOPE = 1.2  # sideways per depth, in nm per nm; steeper than bundles of 
 _UNKNOWN_ANISOTROPY = 10.0
 _INVERTED = -0.1  # of `Section.ridges`; images have 0.2 to 0.6
 
-_COPIED = "{}: a copy of another section, mostly of the one before; replace it by the true one, or remove it."
+_COPIED = "Copies of another section, mostly of the one before: {}. Put the true ones in, or take the copies out."
 
 
 def check_volume(volume: Volume, crop_shape: Triple = (16, 160, 160)) -> Generator[Event, None, list[Finding]]:
@@ -105,8 +105,7 @@ def _about(kind: str, sections: Iterable[int], text: str) -> Iterator[Finding]:
     """Yield a warning about some sections, if there are any; {} in the text is where they are named."""
     which = tuple(sorted(set(sections)))
     if which:
-        message = text.format(name_sections(which))
-        yield Finding(kind, "warning", message[0].upper() + message[1:], which)
+        yield Finding(kind, "warning", text.format(name_sections(which)), which)
 
 
 def _labels(why: str) -> Finding:
@@ -173,7 +172,7 @@ def _blank_findings(blank: set[int], measured: Sections) -> Iterator[Finding]:
         yield Finding("blank", "error", text, tuple(sorted(blank)))
         return
     broken = {section.z for section in measured.sections if section.not_finite}
-    text = "{}: blank; leave them out of training, and cut them off at the stack's ends."
+    text = "Blank: {}. Leave them out of training, and cut them off at the ends of the stack."
     yield from _about("blank", blank - broken, text)
 
 
@@ -197,9 +196,9 @@ def _jumps_of_contrast(seen: Sequence[Section]) -> Iterator[Finding]:
         outliers, steps = _outliers(values, least)
         odd |= {seen[i].z for i in outliers}
         changes |= {seen[i].z for i in steps}
-    text = "{}: brightness or contrast unlike the neighbours'; match the histogram to theirs."
+    text = "Brightness or contrast unlike that of the neighbours: {}. Match the histogram to theirs."
     yield from _about("contrast", odd, text)
-    text = "Brightness or contrast changes at {} and stays so: match the histograms of the parts."
+    text = "Brightness or contrast changes, and stays so, at {}: match the histograms of the parts."
     yield from _about("contrast", changes, text)
 
 
@@ -229,8 +228,8 @@ def _saturated(seen: Sequence[Section]) -> Iterator[Finding]:
     for end, share in (("lowest", "darkest"), ("highest", "brightest")):
         cut = [section.z for section in seen if getattr(section, share) > _SATURATED]
         text = (
-            f"{{}}: more than {100 * _SATURATED:.0f} % of the voxels have the {end} value, detail is lost there; "
-            "export again from the microscope's data with a wider range."
+            f"More than {100 * _SATURATED:.0f} % of the voxels have the {end} value: {{}}. Detail is lost there: export again "
+            "from the microscope's data, with a wider range."
         )
         yield from _about("saturated", cut, text)
 
@@ -246,7 +245,7 @@ def _flipped(measured: Sections) -> set[int]:
 
 
 def _inverted(upright: Sequence[Section], flipped: set[int]) -> Iterator[Finding]:
-    yield from _about("inverted", flipped, "{}: contrast inverted against the other sections; invert it back.")
+    yield from _about("inverted", flipped, "Contrast inverted against the other sections: {}. Invert it back.")
     scores = np.array([section.ridges for section in upright if section.ridges])
     if not scores.size:
         return
@@ -264,12 +263,15 @@ def _moves(measured: Sections, leave_out: set[int], voxel_size_nm: VoxelSize | N
     least = max(_MOVE, _MOVE_SHARE * usual)
     jumps = [p for p in pairs if math.hypot(*p.move) > least and p.unmoved < _STILL_MATCHES * p.peak]
     slipped, shifts = _slips(jumps)
-    farthest = max((math.hypot(*jump.move) for jump in jumps), default=0.0)
-    text = f"{{}}: moved sideways against the neighbours, by up to {farthest:.0f} voxels; move back or align again."
-    yield from _about("slip", slipped, text)
-    text = f"All sections move sideways at {{}}, by up to {farthest:.0f} voxels: align the stack again from there on."
-    yield from _about("shift", shifts, text)
+    text = "Moved sideways by up to {:.0f} voxels against both neighbours: {{}}. Move back, or align the stack again."
+    yield from _about("slip", slipped, text.format(_farthest(jumps, slipped)))
+    text = "The stack moves sideways by up to {:.0f} voxels, and stays so, at {{}}: align it again."
+    yield from _about("shift", shifts, text.format(_farthest(jumps, shifts)))
     yield from _drift([pair for pair in pairs if pair not in jumps], voxel_size_nm)
+
+
+def _farthest(jumps: Sequence[Pair], sections: set[int]) -> float:
+    return max((math.hypot(*jump.move) for jump in jumps if jump.z in sections), default=0.0)
 
 
 def _slips(jumps: Sequence[Pair]) -> tuple[set[int], set[int]]:
@@ -301,7 +303,7 @@ def _drift(pairs: Sequence[Pair], voxel_size_nm: VoxelSize | None) -> Iterator[F
     slopes = np.hypot(*means.T)
     steep = {pair.z for i in np.flatnonzero(slopes > limit).tolist() for pair in pairs[i : i + _DRIFT_SECTIONS]}
     text = (
-        f"around {{}} the content moves on by about {slopes.max():.1f} voxels a section; look at the stack from the side: "
-        "unless neurites run obliquely there, align it again."
+        f"The content moves on by about {slopes.max():.1f} voxels a section around {{}}: look at the stack from the "
+        "side; unless neurites run obliquely there, align it again."
     )
     yield from _about("drift", steep, text)

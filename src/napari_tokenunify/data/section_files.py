@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 _KINDS = {".tif": "TIFF", ".tiff": "TIFF", ".png": "PNG", ".jpg": "JPG", ".jpeg": "JPG"}
 # Pillow's own classes: `Image.open` would refuse sections above 179 million pixels as an attack.
 _READERS: dict[str, Any] = {"PNG": PngImagePlugin.PngImageFile, "JPG": JpegImagePlugin.JpegImageFile}
+# The best that both can do: deflate packs 1000 bytes, each of 8 pixels, in one; JPEG needs a bit for 64 pixels.
+_MAX_PIXELS_A_BYTE = {"PNG": 10_000, "JPG": 600}
 _MODES = {
     "1": ((), "bool"),
     "L": ((), "uint8"),
@@ -38,7 +40,6 @@ _MODES = {
     "RGBA": ((4,), "uint8"),
 }
 _SAMPLE_FORMATS = {1: "uint", 2: "int", 3: "float"}
-_MAX_PIXELS_A_BYTE = 10_000  # deflate packs 1000 bytes in one at best, so 8000 pixels of one bit
 _CACHE_BYTES = 64 << 20
 _THREADS = 8  # headers wait for the disk: on a network drive eight at once are eight times as fast
 
@@ -107,7 +108,7 @@ def _picture_header(kind: str, path: Path) -> Section:
         image = _READERS[kind](file)
         width, height = image.size
         mode = image.mode
-    if width * height > _MAX_PIXELS_A_BYTE * path.stat().st_size:
+    if width * height > _MAX_PIXELS_A_BYTE[kind] * path.stat().st_size:
         raise VolumeError(str(path), f"claims {width} x {height} pixels, more than it can hold: it seems damaged.")
     if mode not in _MODES:
         raise VolumeError(str(path), f"has the colours of mode {mode}: save the sections as grey images.")

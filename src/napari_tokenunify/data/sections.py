@@ -155,7 +155,7 @@ def measure_sections(volume: Volume) -> Generator[Event, None, Sections]:
             unreadable |= dict.fromkeys(range(box.start[0], box.stop[0]), error.problem)
             slab = np.empty((0, 0, 0))
         for z, voxels in enumerate(slab, box.start[0]):
-            scales = ridge_scales(volume.voxel_size_nm) if z % ridge_step == 0 else ()
+            scales = _ridge_scales(volume.voxel_size_nm) if z % ridge_step == 0 else ()
             section, image = _measure(z, voxels, scales)
             sections.append(section)
             if section.spread > 0 and (pair := register.add(z, image)) is not None:
@@ -164,12 +164,18 @@ def measure_sections(volume: Volume) -> Generator[Event, None, Sections]:
     return Sections(tuple(sections), tuple(pairs), unreadable, window)
 
 
-def ridge_scales(voxel_size_nm: VoxelSize | None) -> tuple[float, ...]:
-    """Return the standard deviations in voxels at which membranes are thin lines; none if they cannot be seen."""
+def _ridge_scales(voxel_size_nm: VoxelSize | None) -> tuple[float, ...]:
+    """Return the standard deviations in voxels at which membranes are thin lines; none if they cannot be seen.
+
+    One voxel is always among them: it keeps a wrong voxel size from making something else of the lines.
+    """
     if voxel_size_nm is None:
         return 1.0, 2.0, 3.0
     voxel = max(voxel_size_nm[1:])
-    return (min(max(_MEMBRANE_NM / voxel, 1.0), 5.0),) if voxel <= _LARGEST_VOXEL_NM else ()
+    if voxel > _LARGEST_VOXEL_NM:
+        return ()
+    scale = min(_MEMBRANE_NM / voxel, 5.0)
+    return (1.0, scale) if scale > 1 else (1.0,)
 
 
 def _window(volume: Volume) -> Box:

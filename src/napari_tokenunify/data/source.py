@@ -18,9 +18,7 @@ if TYPE_CHECKING:
     from napari_tokenunify.geometry import VoxelSize
 
 _SELECTION = re.compile(r"[a-z]=\d+(,[a-z]=\d+)*")
-_STORE_IN_PATH = re.compile(
-    r"(?P<store>.+?\.(?:zarr(?:\.zip)?|ozx|n5|h5|hdf5|hdf))[/\\](?P<inner>.+)", re.IGNORECASE
-)
+_STORE_IN_PATH = re.compile(r"(?P<store>.+?\.(?:zarr(?:\.zip)?|ozx|n5|h5|hdf5|hdf))[/\\](?P<inner>.+)", re.IGNORECASE)
 
 
 class LazyArray(Protocol):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+import struct
 import threading
 from contextlib import contextmanager
 from itertools import product
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _MAX_GROWTH = 5000  # deflate packs 1000 to 1 at best, LZW 2500 to 1
+_JPEG = {6, 7, 33007, 34892}  # values of the tag Compression
 _SMALL_SEGMENT_BYTES = 1 << 28
 
 
@@ -210,6 +212,8 @@ class PageArray:
     def _decoded(self, number: int, segment: int, data: bytes) -> NDArray[Any]:
         """Decode a strip or tile to an array of the five axes of a page."""
         _, keyframe = self._homes[self._home_of[number]]
+        if keyframe.compression in _JPEG and _jpeg_pixels(data) > math.prod(self._segment[:4]):
+            raise self._lost(number)
         tables = {"jpegtables": self._jpeg_tables.get(number), "jpegheader": keyframe.jpegheader}
         try:
             decoded, _, _ = keyframe.decode(data, segment, **tables)
@@ -223,6 +227,18 @@ class PageArray:
         nbytes = math.prod(self._segment) * self.dtype.itemsize
         if self._is_compressed and nbytes > max(count * _MAX_GROWTH, _SMALL_SEGMENT_BYTES):
             raise VolumeError(self.uri, f"claims {nbytes} bytes in {count} stored ones: the file seems damaged.")
+
+
+def _jpeg_pixels(data: bytes) -> int:
+    """Return the pixels that the frame header of a JPEG claims: decoding would fill them all, even if damaged."""
+    at = 2
+    while at + 9 <= len(data):
+        marker, length = struct.unpack_from(">HH", data, at)
+        if 0xFFC0 <= marker <= 0xFFCF and marker not in {0xFFC4, 0xFFC8, 0xFFCC}:
+            height, width = struct.unpack_from(">HH", data, at + 5)
+            return int(height * width)
+        at += 2 + length
+    return 0
 
 
 def _segment_shape(page: tifffile.TiffPage) -> tuple[int, ...]:

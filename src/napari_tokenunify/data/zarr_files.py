@@ -98,7 +98,7 @@ class _Hierarchy:
         """Open a zip file; what was zipped may be the folder itself or what is in it."""
         files = Files.of_zip(str(location.path))
         folders = files.folders("")
-        wrapped = len(folders) == 1 and not any(files.read(name) for name in _METADATA_NAMES)
+        wrapped = len(folders) == 1 and not any(map(files.system.exists, _METADATA_NAMES))
         store = _StoreOfWholeFiles(ZipStore(location.path, mode="r"))
         return cls(location, store, files, folders[0] if wrapped else "")
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _EPS: Final = 1e-5
 _SLOPE: Final = 0.01
 _CHUNK: Final = 1 << 17  # numbers worked on at a time: half a megabyte stays in a core's cache
+_FEW: Final = 1024  # positions up to which torch's norm in half precision is slow
 _SLOW_BELOW: Final = 20480  # B*C*D*H up to which torch avoids oneDNN (`use_mkldnn` in its Convolution.cpp)
 
 
@@ -46,10 +47,13 @@ def instance_norm(x: Tensor, *, owned: bool = False) -> Tensor:
     """
     if x.device.type != "cpu":
         return torch.instance_norm(x, None, None, None, None, True, 0.0, _EPS, False)
-    if x.dtype.itemsize < 4:  # half precision: torch sums in fp32 here, which is exact enough for the type
-        return torch.group_norm(channels_last(x), x.shape[1], None, None, _EPS)
-    result: Tensor = _InstanceNorm.apply(channels_last(x), owned)  # type: ignore[no-untyped-call]
-    return result
+    if x.dtype.itemsize >= 4:
+        result: Tensor = _InstanceNorm.apply(channels_last(x), owned)  # type: ignore[no-untyped-call]
+        return result
+    if x.shape[2:].numel() < _FEW:
+        return instance_norm(x.float(), owned=True).to(x.dtype)
+    # torch's sums are fp32 here, which is exact enough for half precision
+    return torch.group_norm(channels_last(x), x.shape[1], None, None, _EPS)
 
 
 class _InstanceNorm(torch.autograd.Function):

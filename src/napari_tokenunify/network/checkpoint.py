@@ -89,9 +89,7 @@ def load_checkpoint(path: str | Path) -> tuple[TokenUnify, ModelCard]:
     """
     file = weights_file(path)
     card = read_card(file)
-    tensors = read_safetensors(file)
-    if weights_sha256(tensors) != card.weights_sha256:
-        raise ModelError(f"{file}: does not hold the weights that its card names; copy or download it again.")
+    tensors = read_tensors(file, card)
     check_finite(tensors, f"{file}:")
     with torch.device("meta"):  # no memory, and no random numbers for weights that are read
         module = build_network(card.network)
@@ -101,18 +99,21 @@ def load_checkpoint(path: str | Path) -> tuple[TokenUnify, ModelCard]:
     return module, card
 
 
-def read_safetensors(file: Path) -> dict[str, Tensor]:
-    """Read all tensors of a file onto the CPU.
+def read_tensors(file: Path, card: ModelCard | None = None) -> dict[str, Tensor]:
+    """Read all tensors of a .safetensors file onto the CPU.
 
     Raises
     ------
     ModelError
-        If it cannot be read.
+        If it cannot be read, or does not hold the weights that its card names.
     """
     try:
-        return load_file(file)
+        tensors = load_file(file)
     except (OSError, SafetensorError) as error:
         raise damaged(file) from error
+    if card is not None and weights_sha256(tensors) != card.weights_sha256:
+        raise damaged(file)
+    return tensors
 
 
 def weights_sha256(tensors: Mapping[str, Tensor]) -> str:
@@ -121,7 +122,7 @@ def weights_sha256(tensors: Mapping[str, Tensor]) -> str:
     for name in sorted(tensors):
         tensor = tensors[name]
         sha.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        sha.update(tensor.contiguous().flatten().view(torch.uint8).numpy())
+        sha.update(tensor.contiguous().flatten().view(torch.uint8).numpy().data)
     return sha.hexdigest()
 
 

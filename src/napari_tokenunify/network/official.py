@@ -8,7 +8,7 @@ layer adds its input and how many slices the third scan weaves are taken to be a
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -18,7 +18,7 @@ from napari_tokenunify.affinities import DEFAULT_OFFSETS, Offset
 from napari_tokenunify.errors import ConfigError, ModelError
 from napari_tokenunify.network.atomic import whole_file
 from napari_tokenunify.network.card import CARD_KEY, ModelCard, card_text, parse_card
-from napari_tokenunify.network.checkpoint import check_finite, read_safetensors
+from napari_tokenunify.network.checkpoint import check_finite, read_tensors
 from napari_tokenunify.network.presets import NetworkConfig
 from napari_tokenunify.network.tokenunify import TokenUnify, build_network
 from napari_tokenunify.network.unpickle import StoredTensor, read_pth
@@ -50,6 +50,8 @@ class LoadReport:
         Tensors that the file has in another shape, with both shapes: they keep their random start.
     skipped : tuple of str
         Tensors of the file that the network does not have.
+    card : ModelCard or None
+        What the file says of itself, if this package wrote it.
     """
 
     source: str
@@ -57,6 +59,7 @@ class LoadReport:
     missing: tuple[str, ...]
     mismatched: tuple[str, ...]
     skipped: tuple[str, ...]
+    card: ModelCard | None = None
 
     @property
     def wanted(self) -> int:
@@ -107,10 +110,10 @@ def read_official(
         little of it fits.
     """
     path = Path(path).expanduser()
-    tensors, recorded = _read_weights(path)
-    config = recorded.network if recorded else infer_config(path, tensors, offsets)
-    module = build_network(config)
-    return module, load_weights(module, tensors, source=str(path), allow_partial=allow_partial)
+    tensors, card = _read_weights(path)
+    module = build_network(card.network if card else infer_config(path, tensors, offsets))
+    report = load_weights(module, tensors, source=str(path), allow_partial=allow_partial)
+    return module, replace(report, card=card)
 
 
 def load_weights(
@@ -217,11 +220,14 @@ def export_pth(path: str | Path, module: TokenUnify, card: ModelCard | None = No
 def _read_weights(path: Path) -> tuple[dict[str, Tensor], ModelCard | None]:
     """Return the tensors of a file under their official names, and the card if there is one."""
     if path.suffix == ".safetensors":
-        text, tensors = card_text(path), read_safetensors(path)
+        text = card_text(path)
+        card = parse_card(text, path) if text else None
+        tensors = read_tensors(path, card)
     else:
         content, tensors = read_pth(path, lambda content: _state_dict(path, content))
         text = content.get(CARD_KEY) if isinstance(content, dict) else None
-    return {_plain(name): tensor for name, tensor in tensors.items()}, parse_card(text, path) if text else None
+        card = parse_card(text, path) if isinstance(text, str) else None
+    return {_plain(name): tensor for name, tensor in tensors.items()}, card
 
 
 def _state_dict(path: Path, content: object) -> dict[str, StoredTensor]:

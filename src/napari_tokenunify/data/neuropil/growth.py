@@ -175,7 +175,7 @@ class Neuropil:
         self._put(neurite)
 
     def _trace(self, start: Vector, heading: Vector, radius: float, wander: float) -> list[Node]:
-        """Follow the room from `start` until the block is left, or it stays too narrow for three steps."""
+        """Follow the room from `start` until the block is left, or it stays narrow for six steps."""
         point = start
         path = [(start, min(radius, max(self.room(start), _THINNEST_NM)))]
         length = min(max(0.8 * radius, 45.0), 120.0)
@@ -212,8 +212,6 @@ class Neuropil:
         distance, label = self.distance[(slice(None), *window)], self.label[(slice(None), *window)]
         for rank in range(_NEAREST):
             closer = new < distance[rank]
-            if rank == 0 and not closer.any() and not (new < distance[-1]).any():
-                return
             old, old_label = distance[rank].copy(), label[rank].copy()
             np.copyto(distance[rank], new, where=closer)
             np.copyto(label[rank], new_label, where=closer)

@@ -67,6 +67,10 @@ class ScanArguments:
         """Return the same arguments in one data type; what has it already is not copied."""
         return ScanArguments(*(None if x is None else x.to(dtype) for x in self.tensors), self.delta_softplus)
 
+    def contiguous(self) -> ScanArguments:
+        """Return the same arguments without gaps in memory; what has none is not copied."""
+        return ScanArguments(*(None if x is None else x.contiguous() for x in self.tensors), self.delta_softplus)
+
     def split(self, length: int) -> list[ScanArguments]:
         """Cut the sequences into pieces of at most `length` tokens; all are views."""
         u, delta, B, C = (x.split(length, dim=2) for x in (self.u, self.delta, self.B, self.C))

@@ -187,8 +187,10 @@ def _prepare(flat, delta_softplus):
 
 @njit(**OPTIONS)
 def _prepare_backward(flat, delta_softplus):
-    """Take the slope of the step size, while delta is still there."""
+    """Take the slope of the step size, while delta is still there; empty what is not written in each row."""
     for i in range(SIZE):
+        flat[DINPUT * SIZE + i] = 0
+        flat[DSTEP * SIZE + i] = 0
         flat[SLOPE * SIZE + i] = 1
     if delta_softplus:
         for i in range(SIZE):

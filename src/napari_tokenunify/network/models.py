@@ -1,0 +1,318 @@
+"""The models that have a name: those that came with the package, those that are here, and the official ones.
+
+A model that is here is a folder with `model.safetensors`, or a run folder of a training, in the folder of models. The
+official weights lie in a repository whose file names are not fixed, so a file is looked up by the label in its path.
+Nothing here needs torch before a model is imported.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import platformdirs
+
+from napari_tokenunify.errors import ConfigError, ModelError
+from napari_tokenunify.events import Message, Progress
+from napari_tokenunify.geometry import parse_voxel_size
+from napari_tokenunify.network.card import WEIGHTS, ModelCard, read_card
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from napari_tokenunify.affinities import Offset
+    from napari_tokenunify.config import ModelsGetConfig, ModelsImportConfig, ModelsInfoConfig, ModelsListConfig
+    from napari_tokenunify.events import Event
+    from napari_tokenunify.geometry import VoxelSize
+    from napari_tokenunify.network.hub import HubFile
+
+FOLDER_VARIABLE: Final = "NAPARI_TOKENUNIFY_MODELS"
+BUNDLED: Final = Path(__file__).parents[1] / "weights"
+OFFICIAL_REPOSITORY: Final = "cyd0806/TokenUnify"
+OFFICIAL: Final = {
+    f"TokenUnify{kind}-{size}": f"{what}, network {size}"
+    for kind, what in (("", "fine-tuned on several EM data sets"), ("_pretrained", "pre-trained without labels"))
+    for size in ("100M", "200M", "500M", "1B")
+}
+"""The labels that the authors' page lists, and what it says of them. Not checked here; `models info` asks the hub."""
+_NAME: Final = re.compile(r"[A-Za-z0-9_+-][A-Za-z0-9._+-]*")
+
+
+@dataclass(frozen=True)
+class InstalledModel:
+    """A model that is on this machine.
+
+    Attributes
+    ----------
+    name : str
+        What it is called.
+    kind : str
+        "bundled": came with the package; "local": imported, downloaded or trained.
+    path : Path
+        Its weights, a .safetensors file.
+    """
+
+    name: str
+    kind: str
+    path: Path
+
+
+def models_folder() -> Path:
+    """Return the folder of models: what NAPARI_TOKENUNIFY_MODELS names, else one in the user's data folder."""
+    chosen = os.environ.get(FOLDER_VARIABLE)
+    return Path(chosen).expanduser() if chosen else platformdirs.user_data_path("napari-tokenunify") / "models"
+
+
+def installed_models() -> dict[str, InstalledModel]:
+    """Return the models that are on this machine by their names; one of the user's hides a bundled one."""
+    found = {}
+    for kind, folder in (("bundled", BUNDLED), ("local", models_folder())):
+        for inside in sorted(folder.iterdir()) if folder.is_dir() else ():
+            weights = _weights_in(inside)
+            if weights is not None:
+                found[inside.name] = InstalledModel(inside.name, kind, weights)
+    return found
+
+
+def find_model(name_or_path: str | Path) -> Path:
+    """Return the weights that a user means.
+
+    Parameters
+    ----------
+    name_or_path : str or Path
+        The name of a model that is here; or a path to a .safetensors file, to a folder with `model.safetensors`, or
+        to a run folder, of which the checkpoint with the most steps is taken.
+
+    Returns
+    -------
+    Path
+        A file for `load_checkpoint`.
+
+    Raises
+    ------
+    ModelError
+        If there is none; the message lists what there is, or says how to get it.
+    """
+    text, path = str(name_or_path), Path(name_or_path).expanduser()
+    installed = installed_models()
+    if text in installed:
+        return installed[text].path
+    if path.is_file() and path.suffix != ".safetensors":
+        raise ModelError(f"{path}: import it first, with `napari-tokenunify models import {path} --name NAME`.")
+    weights = _weights_in(path)
+    if weights is not None:
+        return weights
+    if text in OFFICIAL:
+        raise ModelError(f"{text}: is not here yet; get it with `napari-tokenunify models get {text}`.")
+    if path.exists():
+        raise ModelError(f"{path}: holds no {WEIGHTS} and no checkpoints.")
+    here = ", ".join(installed) or "none"
+    raise ModelError(f"{text}: is no model and no path; here are {here}, see `napari-tokenunify models list`.")
+
+
+def list_models(config: ModelsListConfig) -> Generator[Event, None, dict[str, Any]]:
+    """List the models by name.
+
+    Returns
+    -------
+    dict
+        `folder`, and `models`: a list of dicts with `name`, `kind`, `here`, `bytes`, `licence` and `what`. Bytes and
+        licence of the official ones are None unless the hub was asked.
+    """
+    yield Progress(0, 1, "looking for models")
+    rows = [_row(model) for model in installed_models().values()]
+    here = {row["name"] for row in rows}
+    files = _hub_files(OFFICIAL_REPOSITORY) if config.online else []
+    for name, what in OFFICIAL.items():
+        if name not in here:
+            file = next(iter(_labelled(name, files)), None)
+            size, licence = (file.bytes, file.licence) if file else (None, None)
+            rows.append(
+                {"name": name, "kind": "official", "here": False, "bytes": size, "licence": licence, "what": what}
+            )
+    return {"folder": str(models_folder()), "models": rows}
+
+
+def show_model(config: ModelsInfoConfig) -> Generator[Event, None, dict[str, Any]]:
+    """Say all that is known of a model; of an official one that is not here, what the hub says.
+
+    Returns
+    -------
+    dict
+        `name`, `here`, and either `path`, `bytes` and the fields of the ModelCard, or those of the HubFile.
+    """
+    yield Progress(0, 1, "reading")
+    try:
+        path = find_model(config.model)
+    except ModelError:
+        if config.model not in OFFICIAL:
+            raise
+        file = _labelled_file(config.model, OFFICIAL_REPOSITORY)
+        return {"name": config.model, "here": False, "description": OFFICIAL[config.model], **asdict(file)}
+    card = read_card(path)
+    found = {"name": config.model, "here": True, "path": str(path), "bytes": path.stat().st_size}
+    return {**card.model_dump(mode="json"), **found}
+
+
+def get_model(config: ModelsGetConfig) -> Generator[Event, None, dict[str, Any]]:
+    """Download a model, check its hash, and keep it under its name.
+
+    Without `yes` nothing is downloaded: the error says what would be, how large it is and under which licence.
+
+    Returns
+    -------
+    dict
+        As `import_model`'s; if the model was here already, `name`, `out` and `downloaded` false.
+    """
+    _check_name(config.name)
+    if config.name in installed_models():
+        yield Message(f"{config.name} is here already.")
+        return {"name": config.name, "out": str(find_model(config.name).parent), "downloaded": False}
+    yield Progress(0, 1, "asking the hub")
+    file = _wanted_file(config)
+    what = f"{config.name}: {file.path} of {file.repository}, {file.megabytes:.1f} MB, licence: {file.licence}"
+    if not config.yes:
+        raise ModelError(f"{what}; add --yes if you agree to the licence and want to download it.")
+    yield Message(what)
+    from napari_tokenunify.network.hub import download
+
+    path = yield from download(file, models_folder() / ".downloads")
+    facts = {"licence": file.licence, "source": file.page, "description": OFFICIAL.get(config.name, "")}
+    result = yield from _store(path, config.name, facts)
+    path.unlink()  # what was made of it is kept
+    return {**result, "downloaded": True}
+
+
+def import_model(config: ModelsImportConfig) -> Generator[Event, None, dict[str, Any]]:
+    """Take weights of any kind into the folder of models, under a name.
+
+    Returns
+    -------
+    dict
+        `name`, `out` (the folder), `loaded` (how many tensors of how many), and the names of those that were
+        `missing`, `mismatched` and `skipped`.
+    """
+    _check_name(config.name)
+    if config.name in installed_models():
+        raise ModelError(f"There is a model {config.name} already; choose another name, or remove its folder.")
+    path = Path(config.path).expanduser()
+    facts: dict[str, Any] = {"licence": config.licence} if config.licence else {}
+    voxel_size = parse_voxel_size(config.voxel_size) if config.voxel_size else None
+    offsets = tuple(_offset(text) for text in config.offsets.split()) if config.offsets else None
+    result = yield from _store(
+        find_model(path) if path.is_dir() else path,
+        config.name,
+        facts,
+        voxel_size_nm=voxel_size,
+        allow_partial=config.partial,
+        offsets=offsets,
+    )
+    return result
+
+
+def _store(
+    path: Path, name: str, facts: dict[str, Any], *, voxel_size_nm: VoxelSize | None = None, **reading: Any
+) -> Generator[Event, None, dict[str, Any]]:
+    """Read weights, ours or official, and save them as ours with what is known of them."""
+    yield Progress(0, 2, f"reading {path.name}")
+    from napari_tokenunify.network.checkpoint import save_checkpoint
+    from napari_tokenunify.network.official import read_official
+
+    module, report = read_official(path, **reading)
+    yield Message(str(report))
+    yield Progress(1, 2, f"writing {name}")
+    if voxel_size_nm:
+        module.config = module.config.replace(voxel_size_nm=voxel_size_nm)
+    card = report.card or ModelCard(network=module.config, source=path.name)
+    out = models_folder() / name
+    save_checkpoint(out, module, card.replace(network=module.config, name=name, **facts))
+    return {
+        "name": name,
+        "out": str(out),
+        "loaded": f"{len(report.matched)} of {report.wanted} tensors",
+        "missing": list(report.missing),
+        "mismatched": list(report.mismatched),
+        "skipped": list(report.skipped),
+    }
+
+
+def _weights_in(path: Path) -> Path | None:
+    """Return the weights that a path holds: itself, model.safetensors in it, or its run's latest whole checkpoint."""
+    if path.is_file():
+        return path if path.suffix == ".safetensors" else None
+    if (path / WEIGHTS).is_file():
+        return path / WEIGHTS
+    steps = {}
+    for checkpoint in (path / "checkpoints").glob("*.safetensors"):
+        with suppress(ModelError):  # a damaged one: take the one before
+            steps[checkpoint] = read_card(checkpoint).step
+    return max(steps, key=steps.__getitem__, default=None)
+
+
+def _row(model: InstalledModel) -> dict[str, Any]:
+    row = {"name": model.name, "kind": model.kind, "here": True, "bytes": model.path.stat().st_size}
+    try:
+        card = read_card(model.path)
+    except ModelError as error:
+        return {**row, "licence": None, "what": str(error)}
+    return {**row, "licence": card.licence, "what": card.description}
+
+
+def _check_name(name: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise ConfigError(f"{name!r} cannot name a model: use letters, digits, and . _ + - after the first.")
+
+
+def _wanted_file(config: ModelsGetConfig) -> HubFile:
+    """Ask the hub for the file that is to be downloaded."""
+    if not config.file:
+        return _labelled_file(config.name, config.repository)
+    files = _hub_files(config.repository)
+    file = next((file for file in files if file.path == config.file), None)
+    if file is None:
+        raise ModelError(f"{config.repository}: has no weights {config.file}; it has {_paths(files)}.")
+    return file
+
+
+def _labelled_file(name: str, repository: str) -> HubFile:
+    """Ask the hub for the one file of weights with a name in its path."""
+    files = _hub_files(repository)
+    labelled = _labelled(name, files)
+    if len(labelled) != 1:
+        raise ModelError(
+            f"{repository}: {len(labelled) or 'none'} of its files go by the name {name}; choose one with --file: "
+            f"{_paths(labelled or files)}."
+        )
+    return labelled[0]
+
+
+def _labelled(name: str, files: list[HubFile]) -> list[HubFile]:
+    """Return the files with a name in their path as a whole word, whatever its case and whether it has - or _."""
+    label = re.compile(rf"(?<![a-z0-9-]){re.escape(_flat(name))}(?![a-z0-9])")
+    return [file for file in files if label.search(_flat(file.path))]
+
+
+def _flat(text: str) -> str:
+    return text.lower().replace("_", "-")
+
+
+def _paths(files: list[HubFile]) -> str:
+    return ", ".join(file.path for file in files) or "none at all"
+
+
+def _hub_files(repository: str) -> list[HubFile]:
+    from napari_tokenunify.network.hub import list_weights  # loads the whole library of the hub
+
+    return list_weights(repository)
+
+
+def _offset(text: str) -> Offset:
+    try:
+        z, y, x = map(int, text.split(","))
+    except ValueError as error:
+        raise ConfigError(f"{text!r} is no offset: write z,y,x, several between spaces, e.g. -1,0,0 0,-1,0.") from error
+    return z, y, x
