@@ -25,9 +25,11 @@ def test_every_test_file_has_its_source_file():
 
 
 def _source_of(test: Path) -> bool:
+    """Whether there is folder/X.py or folder/X/ for folder/test_X.py, or folder/X/Y.py for folder/test_X_Y.py."""
     stem = test.stem.removeprefix("test_")
     folder = SOURCE / test.parent.relative_to(TESTS)
-    return (folder / f"{stem}.py").exists() or (folder / stem).is_dir()
+    head, _, tail = stem.partition("_")
+    return (folder / f"{stem}.py").exists() or (folder / stem).is_dir() or (folder / head / f"{tail}.py").exists()
 
 
 @pytest.mark.parametrize("module", ["napari_tokenunify.cli", "napari_tokenunify.data", "napari_tokenunify.pipeline"])

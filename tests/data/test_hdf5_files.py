@@ -207,6 +207,13 @@ def test_a_file_that_a_program_is_writing_can_be_read(cremi: Path, raw: np.ndarr
         np.testing.assert_array_equal(volume.read(Box.whole(raw.shape)), raw)
 
 
+def test_a_lock_of_another_program_does_not_matter(cremi: Path, raw: np.ndarray):
+    fcntl = pytest.importorskip("fcntl", reason="locks of this kind are of Unix")
+    with cremi.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        np.testing.assert_array_equal(open_volume(f"{cremi}::volumes/raw").read(Box.whole(raw.shape)), raw)
+
+
 def test_a_dataset_replaced_by_another_is_said(cremi: Path, raw: np.ndarray):
     volume = open_volume(f"{cremi}::volumes/raw")
     with h5py.File(cremi, "w") as file:

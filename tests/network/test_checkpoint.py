@@ -1,13 +1,13 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from napari_tokenunify.errors import ModelError
@@ -154,11 +154,18 @@ def test_a_kill_leaves_the_old_checkpoint_or_the_new_one(saved):
     assert load_checkpoint(saved)[1].step == 14
 
 
-def test_a_failed_save_leaves_the_checkpoint_that_was_there(saved, monkeypatch):
+@pytest.mark.parametrize(
+    ("where", "error"),
+    [
+        ("os.fsync", OSError(28, "No space left on device")),
+        ("napari_tokenunify.network.checkpoint.save_file", SafetensorError("I/O error: No space left on device")),
+    ],
+)
+def test_a_full_disk_leaves_the_checkpoint_that_was_there(saved, monkeypatch, where, error):
     def full(*_, **__):
-        raise OSError(28, "No space left on device")
+        raise error
 
-    monkeypatch.setattr(os, "fsync", full)
+    monkeypatch.setattr(where, full)
     with pytest.raises(ModelError, match="No space left on device"):
         save_checkpoint(saved, network(seed=1), full_card())
     monkeypatch.undo()

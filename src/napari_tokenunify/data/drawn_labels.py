@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 Unit = Literal["voxel", "nm", "um"]
 
 _WIDEST_VOXELS = 100  # radius; a larger one is a mistake in the unit
-_GROUP = 256
+_GROUP = 256  # things whose common bounds are looked at first
 _FARTHEST = 2.0**40  # voxels: whatever lies beyond is outside any volume
 _ROUNDING = 1e-6  # voxels: nm divided by a voxel size rarely gives a whole number
 
@@ -229,8 +229,11 @@ def _trace(
     line = np.repeat(np.arange(len(lines)), steps + 1)
     step = np.arange(len(line)) - np.repeat(np.cumsum(steps + 1) - steps - 1, steps + 1)
     points = lines[line, 0] + vectors[line] * (step / np.maximum(steps, 1)[line])[:, None]
-    voxels = (nearest_voxels(points)[:, None] + ball).reshape(-1, 3)
-    claims = np.repeat(neurons[line], len(ball))
+    voxels, claims = nearest_voxels(points), neurons[line]
+    new = np.ones(len(voxels), bool)  # many steps stay in the voxel of the last one
+    new[1:] = (voxels[1:] != voxels[:-1]).any(axis=1) | (claims[1:] != claims[:-1])
+    voxels = (voxels[new][:, None] + ball).reshape(-1, 3)
+    claims = np.repeat(claims[new], len(ball))
     inside = ((voxels >= 0) & (voxels < block.shape)).all(axis=1)
     where, claims = tuple(voxels[inside].T), claims[inside]
     block[where] = claims

@@ -170,7 +170,7 @@ def _ridge_scales(voxel_size_nm: VoxelSize | None) -> tuple[float, ...]:
     One voxel is always among them: it keeps a wrong voxel size from making something else of the lines.
     """
     if voxel_size_nm is None:
-        return 1.0, 2.0, 3.0
+        return 1.0, 2.0
     voxel = max(voxel_size_nm[1:])
     if voxel > _LARGEST_VOXEL_NM:
         return ()

@@ -67,7 +67,7 @@ class Level:
     def __getitem__(self, index: tuple[slice, slice, slice]) -> NDArray[Any]:
         """Read a block; `index` is three slices (z, y, x)."""
         by_axis = dict(zip("zyx", index, strict=True))
-        stored = tuple(by_axis[axis] if axis in by_axis else 0 for axis in self.axes)
+        stored = tuple(by_axis[axis] if axis in by_axis else self.selection[axis] for axis in self.axes)
         block = np.asarray(self.source[stored])
         kept = [axis for axis in self.axes if axis in "zyx"]
         return block.transpose([kept.index(axis) for axis in "zyx"]).astype(self.dtype, copy=False)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
+
+from safetensors import SafetensorError
 
 from napari_tokenunify.errors import ModelError
 
@@ -44,12 +46,12 @@ def whole_file(path: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         part.replace(path)
         _sync_folder(path.parent)
-    except OSError as error:
-        raise ModelError(
-            f"{path}: cannot be written ({error.strerror or error}); what was there before is still there."
-        ) from error
+    except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors have their own for a full disk
+        reason = getattr(error, "strerror", None) or error
+        raise ModelError(f"{path}: cannot be written ({reason}); what was there before is still there.") from error
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink()
 
 
 def _sync_folder(folder: Path) -> None:

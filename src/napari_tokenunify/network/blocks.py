@@ -72,6 +72,7 @@ class _InstanceNorm(torch.autograd.Function):
         return y
 
     @staticmethod
+    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
         y, scale = ctx.saved_tensors
         grad = channels_last(grads[0])

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from napari_tokenunify.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from torch import Tensor
 
@@ -45,7 +45,7 @@ class ScanArguments:
     D: Tensor | None
     z: Tensor | None
     delta_bias: Tensor | None
-    delta_softplus: bool
+    delta_softplus: bool = field(kw_only=True)
 
     @property
     def tensors(self) -> tuple[Tensor | None, ...]:
@@ -60,21 +60,17 @@ class ScanArguments:
     @property
     def needs_grad(self) -> bool:
         """Whether a gradient may be asked for later."""
-        given = (tensor for tensor in self.tensors if tensor is not None)
-        return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in given)
+        return torch.is_grad_enabled() and any(tensor.requires_grad for _, tensor in self.named())
 
-    def to(self, dtype: torch.dtype) -> ScanArguments:
-        """Return the same arguments in one data type; what has it already is not copied."""
-        return ScanArguments(*(None if x is None else x.to(dtype) for x in self.tensors), self.delta_softplus)
-
-    def contiguous(self) -> ScanArguments:
-        """Return the same arguments without gaps in memory; what has none is not copied."""
-        return ScanArguments(*(None if x is None else x.contiguous() for x in self.tensors), self.delta_softplus)
+    def map(self, change: Callable[[Tensor], Tensor]) -> ScanArguments:
+        """Return the arguments with every tensor changed."""
+        changed: list[Any] = [None if x is None else change(x) for x in self.tensors]
+        return ScanArguments(*changed, delta_softplus=self.delta_softplus)
 
     def split(self, length: int) -> list[ScanArguments]:
         """Cut the sequences into pieces of at most `length` tokens; all are views."""
-        u, delta, B, C = (x.split(length, dim=2) for x in (self.u, self.delta, self.B, self.C))
-        z = [None] * len(u) if self.z is None else self.z.split(length, dim=2)
+        u, delta, B, C = (torch.split(x, length, dim=2) for x in (self.u, self.delta, self.B, self.C))
+        z = [None] * len(u) if self.z is None else torch.split(self.z, length, dim=2)
         return [
             replace(self, u=piece[0], delta=piece[1], B=piece[2], C=piece[3], z=piece[4])
             for piece in zip(u, delta, B, C, z, strict=True)
@@ -88,37 +84,40 @@ class ScanArguments:
         ConfigError
             If a shape, a data type or a device does not fit.
         """
-        for name, tensor in self._named():
+        for name, tensor in self.named():
             if not tensor.is_floating_point():
                 raise ConfigError(f"selective_scan: {name} is {tensor.dtype}, but real floating point is wanted.")
             if tensor.device != self.u.device:
                 raise ConfigError(f"selective_scan: {name} is on {tensor.device}, but u is on {self.u.device}.")
         arguments = replace(self, B=_without_group(self.B), C=_without_group(self.C))
-        arguments._check_shapes()
+        _check_shapes(arguments)
         return arguments
 
-    def _named(self) -> Iterator[tuple[str, Tensor]]:
-        for field, tensor in zip(fields(self), self.tensors, strict=False):
+    def named(self) -> Iterator[tuple[str, Tensor]]:
+        """Yield the name of every tensor that is given, and the tensor."""
+        for each, tensor in zip(fields(self), self.tensors, strict=False):
             if tensor is not None:
-                yield field.name, tensor
+                yield each.name, tensor
 
-    def _check_shapes(self) -> None:
-        if self.u.ndim != 3 or self.A.ndim != 2 or 0 in {*self.u.shape, *self.A.shape}:
+
+def _check_shapes(arguments: ScanArguments) -> None:
+    """Raise ConfigError if a shape does not fit those of u and A."""
+    if arguments.u.ndim != 3 or arguments.A.ndim != 2 or 0 in {*arguments.u.shape, *arguments.A.shape}:
+        raise ConfigError(
+            "selective_scan: u must be (batch, channels, length) and A (channels, states), none of them empty, "
+            f"but they are {tuple(arguments.u.shape)} and {tuple(arguments.A.shape)}."
+        )
+    batch, channels, length = arguments.u.shape
+    states = arguments.A.shape[1]
+    row, mixing = (batch, channels, length), (batch, states, length)
+    wanted = {"u": row, "delta": row, "A": (channels, states), "B": mixing, "C": mixing}
+    wanted |= {"D": (channels,), "z": row, "delta_bias": (channels,)}
+    for name, tensor in arguments.named():
+        if tuple(tensor.shape) != wanted[name]:
             raise ConfigError(
-                "selective_scan: u must be (batch, channels, length) and A (channels, states), none of them empty, "
-                f"but they are {tuple(self.u.shape)} and {tuple(self.A.shape)}."
+                f"selective_scan: {name} has the shape {tuple(tensor.shape)}, but {wanted[name]} is wanted "
+                f"for u of {row} and A of {tuple(arguments.A.shape)}."
             )
-        batch, channels, length = self.u.shape
-        states = self.A.shape[1]
-        row, mixing = (batch, channels, length), (batch, states, length)
-        wanted = {"u": row, "delta": row, "A": (channels, states), "B": mixing, "C": mixing}
-        wanted |= {"D": (channels,), "z": row, "delta_bias": (channels,)}
-        for name, tensor in self._named():
-            if tuple(tensor.shape) != wanted[name]:
-                raise ConfigError(
-                    f"selective_scan: {name} has the shape {tuple(tensor.shape)}, but {wanted[name]} is wanted "
-                    f"for u of {row} and A of {tuple(self.A.shape)}."
-                )
 
 
 def _without_group(tensor: Tensor) -> Tensor:

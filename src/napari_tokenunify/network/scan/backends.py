@@ -1,12 +1,13 @@
-"""Which code computes a selective scan: what can be used where, what `auto` takes, and what happens if it fails."""
+"""Which code computes a selective scan: what can be used where, what "auto" takes, and what happens if it fails."""
 
 from __future__ import annotations
 
 import logging
 import os
+from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
@@ -19,13 +20,14 @@ if TYPE_CHECKING:
     from napari_tokenunify.network.scan.arguments import ScanArguments
 
 _LOG = logging.getLogger(__name__)
-BACKENDS = ("mamba_ssm", "triton", "numba", "torch")
-_PREFERRED = {"cuda": ("mamba_ssm", "triton", "torch"), "cpu": ("numba", "torch")}
-_broken: dict[str, str] = {}
+BACKENDS: Final = ("mamba_ssm", "triton", "numba", "torch")
+_PREFERRED: Final = {"cuda": ("mamba_ssm", "triton", "torch"), "cpu": ("numba", "torch")}
+_PACKAGES: Final = ("mamba_ssm", "selective_scan_cuda", "triton", "numba")
+_broken: dict[str, str] = {}  # backend -> what went wrong
 
 
 def run(arguments: ScanArguments, backend: str) -> Tensor:
-    """Compute a selective scan with the backend asked for, or with `auto` the best one that works.
+    """Compute a selective scan with the backend asked for or, for "auto", with the best that works.
 
     Parameters
     ----------
@@ -42,43 +44,63 @@ def run(arguments: ScanArguments, backend: str) -> Tensor:
     Raises
     ------
     ConfigError
-        If the backend does not exist, or cannot be used here.
+        If there is no such backend, or it cannot be used for these tensors.
     """
     device, dtype = arguments.u.device, arguments.u.dtype
     if backend != "auto":
-        refusal = why_not(backend, device, dtype)
-        if refusal:
-            raise ConfigError(f'selective_scan: the backend "{backend}" cannot be used: {refusal}; "auto" takes another.')
-        return _call(backend, arguments)
-    while (name := choose(device, dtype)) != "torch":
+        reason = why_not(backend, device, dtype)
+        if reason:
+            raise ConfigError(f'selective_scan: the backend "{backend}" cannot be used: {reason}; take "auto" instead.')
+        return _compute(backend, arguments, cautious=False)
+    while (name := choose_backend(device, dtype)) != "torch":
         try:
-            return _call(name, arguments, cautious=True)
-        except Exception as error:  # noqa: BLE001 - whatever goes wrong in a kernel, the next one is tried
-            report(name, error)
+            return _compute(name, arguments, cautious=True)
+        except (torch.OutOfMemoryError, MemoryError):
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever goes wrong in a kernel, the next backend is tried
+            _report(name, error)
     return torch_scan.scan(arguments)
 
 
-def choose(device: torch.device | str, dtype: torch.dtype = torch.float32) -> str:
-    """Return which backend `auto` takes for tensors on a device.
+def choose_backend(device: torch.device | str, dtype: torch.dtype = torch.float32) -> str:
+    """Return the backend that "auto" takes.
 
     Parameters
     ----------
     device : torch.device or str
-        E.g. "cpu" or "cuda:1".
+        Where the tensors are, e.g. "cpu" or "cuda:1".
     dtype : torch.dtype
         Type of u.
 
     Returns
     -------
     str
-        One of `BACKENDS`.
+        One of "mamba_ssm", "triton", "numba", "torch".
     """
     device = torch.device(device)
-    return next(name for name in _PREFERRED.get(device.type, ("torch",)) if not why_not(name, device, dtype))
+    name = next(name for name in _PREFERRED.get(device.type, ("torch",)) if not why_not(name, device, dtype))
+    _announce(device.type, name)
+    return name
+
+
+def available_backends() -> dict[str, str]:
+    """Return every backend with the reason why it cannot be used on this machine, or "" if it can."""
+    return {
+        name: why_not(name, device)
+        if (device := home(name)).type != "cuda" or torch.cuda.is_available()
+        else "PyTorch finds no CUDA GPU"
+        for name in BACKENDS
+    }
+
+
+def home(name: str) -> torch.device:
+    """Return where the tensors have to be for a backend; "torch" takes them anywhere."""
+    on_gpu = name == "mamba_ssm" or (name == "triton" and os.environ.get("TRITON_INTERPRET") != "1")
+    return torch.device("cuda" if on_gpu else "cpu")
 
 
 def why_not(name: str, device: torch.device, dtype: torch.dtype = torch.float32) -> str:
-    """Return why a backend cannot be used for tensors on a device, as part of a sentence; "" if it can.
+    """Return why a backend cannot be used for tensors on a device, as part of a sentence, or "" if it can.
 
     Raises
     ------
@@ -89,19 +111,70 @@ def why_not(name: str, device: torch.device, dtype: torch.dtype = torch.float32)
         raise ConfigError(f'selective_scan: there is no backend "{name}"; take "auto" or one of {", ".join(BACKENDS)}.')
     if name == "torch":
         return ""
-    interpreted = name == "triton" and os.environ.get("TRITON_INTERPRET") == "1"
-    wanted = "cpu" if name == "numba" or interpreted else "cuda"
-    if device.type != wanted:
-        return f"it is for {'CUDA GPUs' if wanted == 'cuda' else 'the CPU'}, and the tensors are on {device.type}"
+    if device.type != home(name).type:
+        return f"it is for {'CUDA GPUs' if home(name).type == 'cuda' else 'the CPU'}, and u is on {device}"
     if dtype == torch.float64 and name != "numba":
-        return "it computes in float32 only"
-    return _broken.get(name) or _missing(name)
+        return "it computes in float32 only, and u is float64"
+    _try_import(name)
+    return _broken.get(name, "")
 
 
-def available_backends() -> dict[str, str]:
-    """Return all backends with the reason why one cannot be used on this machine; "" if it can."""
-    gpu = torch.cuda.is_available()
-    return {
-        name: why_not(name, _home(name)) if gpu or name not in {"mamba_ssm", "triton"} or _interprets(name) else ...
-        for name in BACKENDS
-    }
+def _compute(name: str, arguments: ScanArguments, *, cautious: bool) -> Tensor:
+    module: Any = _module(name)
+    if name in {"torch", "mamba_ssm"}:
+        result: Tensor = module.scan(arguments)
+        return result
+    return recomputed.scan(_Cautious(name, module) if cautious else module, arguments)
+
+
+@dataclass(frozen=True)
+class _Cautious:
+    """Kernels whose backward pass, should it fail, is done by PyTorch."""
+
+    name: str
+    kernels: recomputed.Kernels
+
+    def forward(self, arguments: ScanArguments, *, keep: bool) -> tuple[Tensor, Tensor]:
+        return self.kernels.forward(arguments, keep=keep)
+
+    def backward(self, arguments: ScanArguments, states: Tensor, dy: Tensor) -> tuple[Tensor | None, ...]:
+        try:
+            return self.kernels.backward(arguments, states, dy)
+        except (torch.OutOfMemoryError, MemoryError):
+            raise
+        except Exception as error:  # noqa: BLE001 - as in `run`
+            _report(self.name, error)
+        return torch_scan.gradients(arguments, dy)
+
+
+def _module(name: str) -> Any:
+    return import_module(f"napari_tokenunify.network.scan.{name}_scan")
+
+
+@cache
+def _try_import(name: str) -> None:
+    """Import a backend, and note why it cannot be used. That one is not installed is nothing to report."""
+    try:
+        _module(name)
+    except ModuleNotFoundError as error:
+        if error.name in _PACKAGES:
+            _broken[name] = f"{error.name} is not installed"
+        else:
+            _report(name, error)
+    except Exception as error:  # noqa: BLE001 - compiled packages fail to load in many ways
+        _report(name, error)
+
+
+def _report(name: str, error: Exception) -> None:
+    """Note that a backend does not work, and say so the first time."""
+    if name not in _broken:
+        reason = f"{type(error).__name__}: {error}".strip().partition("\n")[0]
+        _broken[name] = f"it failed ({reason})"
+        _LOG.warning("The %s backend of the selective scan failed and is not used any more: %s", name, reason)
+        _LOG.debug("The %s backend failed:", name, exc_info=error)
+
+
+@cache
+def _announce(kind: str, name: str) -> None:
+    """Say once what computes the scans on a kind of device."""
+    _LOG.info("Selective scans on %s are computed by %s.", kind, name)

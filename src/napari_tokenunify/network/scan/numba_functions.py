@@ -4,7 +4,7 @@ Numba on its own calls the system's mathematics library number by number, which 
 all else in a scan. In float64, where only correctness counts, that is what is done.
 """
 
-# mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator"
+# mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator, call-arg, arg-type"
 # (Numba compiles these; it finds the types out by itself.)
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ def _exponential_single(x):
     The method and the coefficients are those of Cephes' expf (S. Moshier): x = n ln 2 + r, a polynomial for
     exp(r), and n put into the exponent's bits.
     """
-    x = _LOWEST if x < _LOWEST else x  # noqa: FURB136 - written so that not-a-number stays what it is
-    x = _HIGHEST if x > _HIGHEST else x  # noqa: FURB136
+    x = _LOWEST if x < _LOWEST else x  # and not max(): not-a-number stays what it is
+    x = _HIGHEST if x > _HIGHEST else x
     shifted = x * _LOG2_E + _ROUND
     n = shifted - _ROUND
     r = x - n * _LN2_HIGH - n * _LN2_LOW

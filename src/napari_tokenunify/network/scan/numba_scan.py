@@ -1,9 +1,13 @@
 """The selective scan on the CPU, compiled by Numba: what PyTorch's tensors have to do with the kernels."""
 
+# mypy: disable-error-code="no-untyped-call"
+# (Numba's constructors of types have no types.)
+
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numba
@@ -12,6 +16,7 @@ import torch
 from numba import types
 
 from napari_tokenunify.network.scan import numba_kernels as kernels
+from napari_tokenunify.network.scan.numba_functions import OPTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,7 +45,7 @@ def forward(arguments: ScanArguments, *, keep: bool) -> tuple[Tensor, Tensor]:
     torch.Tensor
         What `backward` needs: the states in front of each tile, (blocks of channels, tiles, states, lanes).
     """
-    given = arguments.to(arguments.compute_dtype)
+    given = arguments.map(lambda x: x.to(arguments.compute_dtype))
     batch, channels, length = given.u.shape
     y = given.u.new_empty((batch, channels, length))
     blocks, tiles = batch * -(-channels // kernels.LANES), -(-length // kernels.TILE) if keep else 0
@@ -71,7 +76,7 @@ def backward(arguments: ScanArguments, states: Tensor, dy: Tensor) -> tuple[Tens
     tuple of torch.Tensor or None
         The gradients of `arguments.tensors`, in the data type of the computation; None for what was left out.
     """
-    given = arguments.to(arguments.compute_dtype)
+    given = arguments.map(lambda x: x.to(arguments.compute_dtype))
     spans, kernel = _spans(given), _compiled("backward", given.u.dtype)
     sequences, weights = (*_sequences(given), _array(dy.to(given.u.dtype))), _weights(given)
     u, delta, B, C, z, _ = sequences
@@ -113,7 +118,7 @@ def _spans(given: ScanArguments) -> list[tuple[int, int]]:
     blocks = batch * -(-channels // kernels.LANES)
     threads = 1 if given.A.numel() * batch * length < SMALL else min(torch.get_num_threads(), blocks)
     borders = [blocks * i // threads for i in range(threads + 1)]
-    return list(zip(borders[:-1], borders[1:], strict=True))
+    return list(pairwise(borders))
 
 
 def _in_threads(run: Callable[[int, tuple[int, int]], None], spans: list[tuple[int, int]]) -> None:
@@ -141,6 +146,6 @@ def _compiled(name: str, dtype: torch.dtype) -> Callable[..., None]:
         signature = types.void(types.UniTuple(rows, 6), weights, types.boolean, span, states, types.UniTuple(rows, 8))
     function = getattr(kernels, name)
     try:
-        return numba.njit(signature, nogil=True, cache=True, **kernels.OPTIONS)(function)
+        return numba.njit(signature, nogil=True, cache=True, **OPTIONS)(function)
     except RuntimeError:  # "no locator available": nowhere to write
-        return numba.njit(signature, nogil=True, **kernels.OPTIONS)(function)
+        return numba.njit(signature, nogil=True, **OPTIONS)(function)

@@ -26,7 +26,7 @@ def scan(kernels: Kernels, arguments: ScanArguments) -> Tensor:
     """Compute a selective scan that autograd can go back through once."""
     if not arguments.needs_grad:
         return kernels.forward(arguments, keep=False)[0]
-    output: Tensor = _RecomputedScan.apply(kernels, arguments.delta_softplus, *arguments.tensors)
+    output: Tensor = _RecomputedScan.apply(kernels, arguments.delta_softplus, *arguments.tensors)  # type: ignore[no-untyped-call]
     return output
 
 
@@ -34,8 +34,8 @@ class _RecomputedScan(torch.autograd.Function):
     """Keeps the arguments and the few states the forward pass hands over."""
 
     @staticmethod
-    def forward(ctx: Any, kernels: Kernels, delta_softplus: bool, *tensors: Tensor | None) -> Tensor:
-        y, states = kernels.forward(ScanArguments(*tensors, delta_softplus), keep=True)
+    def forward(ctx: Any, kernels: Kernels, delta_softplus: bool, *tensors: Any) -> Tensor:
+        y, states = kernels.forward(ScanArguments(*tensors, delta_softplus=delta_softplus), keep=True)
         ctx.kernels, ctx.delta_softplus = kernels, delta_softplus
         ctx.save_for_backward(states, *tensors)
         return y
@@ -44,6 +44,6 @@ class _RecomputedScan(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         states, *tensors = ctx.saved_tensors
-        gradients = ctx.kernels.backward(ScanArguments(*tensors, ctx.delta_softplus), states, dy)
+        gradients = ctx.kernels.backward(ScanArguments(*tensors, delta_softplus=ctx.delta_softplus), states, dy)
         cast = (None if x is None else gradient.to(x.dtype) for x, gradient in zip(tensors, gradients, strict=True))
         return (None, None, *cast)

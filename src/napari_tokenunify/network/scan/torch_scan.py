@@ -52,7 +52,7 @@ def scan(arguments: ScanArguments) -> Tensor:
 
 def _scan_chunk(chunk: ScanArguments, h: Tensor) -> tuple[Tensor, Tensor]:
     """Return the output (length, batch, channels) of one chunk and the state h after it, given the one before it."""
-    dtype, chunk = chunk.u.dtype, chunk.to(h.dtype)
+    dtype, chunk = chunk.u.dtype, chunk.map(lambda x: x.to(h.dtype))
     u, delta, B, C = (x.permute(2, 0, 1) for x in (chunk.u, chunk.delta, chunk.B, chunk.C))
     if chunk.delta_bias is not None:
         delta = delta + chunk.delta_bias
@@ -77,7 +77,7 @@ def recurrence(decay: Tensor, gain: Tensor) -> Tensor:
         return torch.stack(_follow(decay.unbind(), gain.unbind()))
     # Cut into runs, filled up at the end; solve all from 0 at once; then add what enters each, times its decay so far.
     filling = decay.new_zeros((-length % RUN, *decay.shape[1:]))
-    decays, gains = (torch.cat([x, filling]).unflatten(0, (-1, RUN)).unbind(1) for x in (decay, gain))
+    decays, gains = (torch.cat([x, filling]).reshape(-1, RUN, *x.shape[1:]).unbind(1) for x in (decay, gain))
     inside = _follow(decays, gains)
     so_far = list(itertools.accumulate(decays, torch.mul))
     ends = recurrence(so_far[-1], inside[-1])
@@ -92,3 +92,12 @@ def _follow(decays: Sequence[Tensor], gains: Sequence[Tensor]) -> list[Tensor]:
     for decay, gain in zip(decays[1:], gains[1:], strict=True):
         h.append(torch.addcmul(gain, decay, h[-1]))
     return h
+
+
+def gradients(arguments: ScanArguments, dy: Tensor) -> tuple[Tensor | None, ...]:
+    """Return the gradients of `arguments.tensors` for a gradient of the output, without anything kept from before."""
+    leaves = arguments.map(lambda x: x.detach().requires_grad_())
+    with torch.enable_grad():
+        y = scan(leaves)
+    found = iter(torch.autograd.grad(y, [x for _, x in leaves.named()], dy))
+    return tuple(None if x is None else next(found) for x in leaves.tensors)

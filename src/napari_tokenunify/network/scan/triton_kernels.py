@@ -13,7 +13,7 @@ that B and C are read once for all its channels. All arrays are contiguous; what
 """
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator"
-# ruff: noqa: PLR0913, D417 - a kernel has the arguments it has
+# ruff: noqa: PLR0913, PLR0915 - a kernel has as many arguments as arrays, and is one piece
 # (Triton compiles these; the arguments in capitals are fixed then, and a tensor may be None.)
 
 from __future__ import annotations

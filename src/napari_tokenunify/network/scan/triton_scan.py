@@ -44,7 +44,7 @@ def forward(arguments: ScanArguments, *, keep: bool) -> tuple[Tensor, Tensor]:
     torch.Tensor
         What `backward` needs: the states in front of each tile, (batch, channels, tiles, states).
     """
-    given = arguments.contiguous()
+    given = arguments.map(torch.Tensor.contiguous)
     y, states = torch.empty_like(given.u), _tile_states(given)
     with _on(given.u.device):
         if states.shape[2] > 1:
@@ -74,7 +74,7 @@ def backward(arguments: ScanArguments, states: Tensor, dy: Tensor) -> tuple[Tens
     tuple of torch.Tensor or None
         The gradients of `arguments.tensors`; None for what was left out.
     """
-    given, dy = arguments.contiguous(), dy.contiguous()
+    given, dy = arguments.map(torch.Tensor.contiguous), dy.contiguous()
     after = _tile_states(given)
     du, ddelta, dz = (None if x is None else torch.empty_like(x) for x in (given.u, given.delta, given.z))
     dB, dC = (torch.zeros_like(x, dtype=torch.float32) for x in (given.B, given.C))

@@ -1,0 +1,3 @@
+from . import scan as scan
+
+__all__ = ["scan"]
