@@ -93,24 +93,45 @@ def _parse(words: list[str]) -> tuple[str, Config, bool]:
         first = error.errors()[0]
         flag = "--" + str(first["loc"][-1]).replace("_", "-")
         raise ConfigError(f"{flag} has a value that cannot be used ({first['input']!r}): {first['msg']}.") from error
-    chosen = cast("BaseModel", get_subcommand(parsed, cli_exit_on_error=True))
-    verb = next(name for name in STAGES if getattr(parsed, name, None) is chosen)
+    chosen, verb = _chosen(parsed)
+    while verb not in STAGES:
+        chosen, second = _chosen(chosen)
+        verb = f"{verb} {second}"
     settings = chosen.model_dump()
     as_json = bool(settings.pop("as_json"))
     return verb, STAGES[verb].config(**settings), as_json
 
 
+def _chosen(parsed: BaseModel) -> tuple[BaseModel, str]:
+    """Return the sub-command that was given, and its name."""
+    chosen = cast("BaseModel", get_subcommand(parsed, cli_exit_on_error=True))
+    return chosen, next(name for name in type(parsed).model_fields if getattr(parsed, name) is chosen)
+
+
 def _commands() -> type[BaseSettings]:
-    """Build the model whose sub-commands are the stages, each with `--json` beside its Config's fields."""
-    wants_json = Field(False, alias="json", description="Print the result as JSON on stdout.")
-    sub_command: Any = CliSubCommand
+    """Build the model whose sub-commands are the stages; those of two words are sub-commands of the first word."""
     fields: dict[str, Any] = {}
+    groups: dict[str, dict[str, Any]] = {}
     for name, stage in STAGES.items():
-        verb = create_model(
-            stage.config.__name__, __base__=stage.config, __doc__=stage.config.__doc__, as_json=(bool, wants_json)
-        )
-        fields[name] = (sub_command[verb], Field(description=stage.config.__doc__))
+        first, _, second = name.partition(" ")
+        if second:
+            groups.setdefault(first, {})[second] = _sub_command(_verb(stage.config))
+        else:
+            fields[name] = _sub_command(_verb(stage.config))
+    for name, verbs in groups.items():
+        fields[name] = _sub_command(create_model(name, __doc__=f"{', '.join(verbs)}: what to do.", **verbs))
     return create_model("Commands", __base__=_Commands, __doc__=_Commands.__doc__, **fields)
+
+
+def _verb(config: type[Config]) -> type[BaseModel]:
+    """Add `--json` to the fields of a Config."""
+    wants_json = Field(False, alias="json", description="Print the result as JSON on stdout.")
+    return create_model(config.__name__, __base__=config, __doc__=config.__doc__, as_json=(bool, wants_json))
+
+
+def _sub_command(model: type[BaseModel]) -> tuple[Any, Any]:
+    sub_command: Any = CliSubCommand
+    return sub_command[model], Field(description=model.__doc__)
 
 
 class _Commands(BaseSettings):

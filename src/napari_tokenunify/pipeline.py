@@ -13,7 +13,17 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_tokenunify.config import CheckConfig, Config, DemoConfig, InfoConfig
+from napari_tokenunify.config import (
+    CheckConfig,
+    Config,
+    DemoConfig,
+    DoctorConfig,
+    InfoConfig,
+    ModelsGetConfig,
+    ModelsImportConfig,
+    ModelsInfoConfig,
+    ModelsListConfig,
+)
 from napari_tokenunify.events import Message, Progress
 
 if TYPE_CHECKING:
@@ -48,7 +58,13 @@ STAGES: dict[str, Stage] = {
     "demo": Stage("napari_tokenunify.pipeline:demo", DemoConfig),
     "info": Stage("napari_tokenunify.data.report:info", InfoConfig),
     "check": Stage("napari_tokenunify.data.report:check", CheckConfig),
+    "models list": Stage("napari_tokenunify.network.models:list_models", ModelsListConfig),
+    "models info": Stage("napari_tokenunify.network.models:show_model", ModelsInfoConfig),
+    "models get": Stage("napari_tokenunify.network.models:get_model", ModelsGetConfig),
+    "models import": Stage("napari_tokenunify.network.models:import_model", ModelsImportConfig),
+    "doctor": Stage("napari_tokenunify.network.doctor:doctor", DoctorConfig),
 }
+"""The verbs, of one word or two: the first of two is what the verb is about."""
 
 
 def demo(config: DemoConfig) -> Generator[Event, None, dict[str, Any]]:

@@ -1,7 +1,11 @@
+import sys
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
+from napari_tokenunify.network import mamba
 from napari_tokenunify.network.mamba import MambaLayer, TriMamba, causal_conv, deinterleave, interleave
 
 UPSTREAM_KEYS = {  # of state-spaces/mamba 1.0.1
@@ -77,6 +81,24 @@ def test_the_causal_convolution_sees_this_token_and_three_before(length):
     x, weight, bias = torch.randn(2, 3, length), torch.randn(3, 4), torch.randn(3)
     plain = torch.nn.functional.conv1d(x, weight[:, None], bias, padding=3, groups=3)[..., :length]
     torch.testing.assert_close(causal_conv(x, weight, bias), torch.nn.functional.silu(plain))
+
+
+def test_causal_conv1d_is_used_only_where_it_works(monkeypatch, caplog):
+    def broken(*_, **__):
+        raise RuntimeError("no kernel image is available")
+
+    for conv, warnings in ((None, 0), (broken, 1), (causal_conv1d_fn, 1)):
+        monkeypatch.setitem(sys.modules, "causal_conv1d", conv and SimpleNamespace(causal_conv1d_fn=conv))
+        mamba._fused_conv.cache_clear()
+        found = [mamba._fused_conv(torch.device("cpu")) for _ in range(2)]
+        assert found == [conv if conv is causal_conv1d_fn else None] * 2
+        assert len(caplog.records) == warnings
+    mamba._fused_conv.cache_clear()
+
+
+def causal_conv1d_fn(x, weight, bias, activation):
+    assert activation == "silu"
+    return causal_conv(x, weight, torch.zeros(len(weight)) if bias is None else bias)
 
 
 @pytest.mark.parametrize(("length", "runs"), [(40, 5), (37, 5), (24, 4), (1, 5)])

@@ -6,6 +6,7 @@ the projections into and out of the block and are added. Tokens are (B, L, C) ou
 
 from __future__ import annotations
 
+import logging
 import math
 from functools import cache
 from importlib import import_module
@@ -21,6 +22,7 @@ from napari_tokenunify.network.scan import selective_scan
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+_LOG = logging.getLogger(__name__)
 STATES: Final = 16
 TAPS: Final = 4
 EXPAND: Final = 2
@@ -135,8 +137,8 @@ class TriMamba(nn.Module):
             -torch.exp(getattr(self, f"A{name}_log").to(exact)),
             b,
             c,
-            getattr(self, f"D{name}").to(exact),
-            delta_bias=dt_proj.bias.to(exact),
+            getattr(self, f"D{name}"),
+            delta_bias=dt_proj.bias,
             delta_softplus=True,
             backend=self.backend,
         )
@@ -167,7 +169,7 @@ class MambaLayer(nn.Module):
         """Map (B, width, D, H, W) to the same shape."""
         tokens = x.flatten(2).transpose(1, 2)  # (B, L, width), a view where x is channels-last
         runs = x.shape[2] if self.slices == "z" else self.slices
-        y = self.mamba(self.norm(tokens), runs).transpose(1, 2).reshape(x.shape)
+        y: Tensor = self.mamba(self.norm(tokens), runs).transpose(1, 2).reshape(x.shape)
         return x + y if self.residual else y
 
 
@@ -187,10 +189,8 @@ def causal_conv(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         (B, C, L).
     """
     if x.device.type != "cpu":
-        fused = _fused_conv() if x.is_cuda and x.dtype != torch.float64 else None
-        if fused is not None:
-            y: Tensor = fused(x, weight, bias, activation="silu")
-            return y
+        if x.is_cuda and x.dtype != torch.float64 and (fused := _fused_conv(x.device)):
+            return fused(x, weight, bias, activation="silu")
         padded = functional.pad(x, (weight.shape[1] - 1, 0))
         return functional.silu(functional.conv1d(padded, weight[:, None], bias, groups=len(weight)))
     # on a CPU a few shifted sums are ten times as fast as a depthwise convolution
@@ -201,13 +201,15 @@ def causal_conv(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 
 @cache
-def _fused_conv() -> Callable[..., Tensor] | None:
-    """Return causal-conv1d's kernel, if it is installed and fits this torch and CUDA."""
+def _fused_conv(device: torch.device) -> Callable[..., Tensor] | None:
+    """Return causal-conv1d's kernel if it is installed and a first call on the device works."""
     try:
-        module = import_module("causal_conv1d")
-    except (ImportError, OSError, RuntimeError):
+        conv: Callable[..., Tensor] = import_module("causal_conv1d").causal_conv1d_fn
+        conv(torch.zeros(1, 8, 8, device=device), torch.zeros(8, TAPS, device=device), None, activation="silu")
+    except Exception as error:  # noqa: BLE001 - compiled packages fail in many ways, and torch can do without
+        if not isinstance(error, ModuleNotFoundError):
+            _LOG.warning("causal-conv1d does not work on %s and is not used: %s", device, error)
         return None
-    conv: Callable[..., Tensor] = module.causal_conv1d_fn
     return conv
 
 
