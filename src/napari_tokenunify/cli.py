@@ -20,7 +20,7 @@ from napari_tokenunify import __version__
 from napari_tokenunify.config import DemoConfig
 from napari_tokenunify.errors import ConfigError, TokenUnifyError
 from napari_tokenunify.events import Message, Progress
-from napari_tokenunify.pipeline import STAGES
+from napari_tokenunify.pipeline import GROUPS, STAGES
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -104,8 +104,11 @@ def _parse(words: list[str]) -> tuple[str, Config, bool]:
 
 def _chosen(parsed: BaseModel) -> tuple[BaseModel, str]:
     """Return the sub-command that was given, and its name."""
-    chosen = cast("BaseModel", get_subcommand(parsed, cli_exit_on_error=True))
-    return chosen, next(name for name in type(parsed).model_fields if getattr(parsed, name) is chosen)
+    chosen = cast("BaseModel | None", get_subcommand(parsed, is_required=False))
+    names = list(type(parsed).model_fields)
+    if chosen is None:
+        raise ConfigError(f"Say what to do, one of {', '.join(names)}; each explains itself with --help.")
+    return chosen, next(name for name in names if getattr(parsed, name) is chosen)
 
 
 def _commands() -> type[BaseSettings]:
@@ -119,7 +122,7 @@ def _commands() -> type[BaseSettings]:
         else:
             fields[name] = _sub_command(_verb(stage.config))
     for name, verbs in groups.items():
-        fields[name] = _sub_command(create_model(name, __doc__=f"{', '.join(verbs)}: what to do.", **verbs))
+        fields[name] = _sub_command(create_model(name, __doc__=GROUPS[name], **verbs))
     return create_model("Commands", __base__=_Commands, __doc__=_Commands.__doc__, **fields)
 
 
@@ -179,9 +182,9 @@ def _lines(name: str, value: object) -> list[str]:
     if value is None:
         return [MISSING.get(name, "unknown")]
     if isinstance(value, dict):
-        is_finding = "message" in value
-        words = [f"{key.replace('_', ' ')} {', '.join(_lines(key, part))}" for key, part in value.items()]
-        return [f"{value['severity']}: {value['message']}" if is_finding else ", ".join(words)]
+        if "message" in value:  # written for people already
+            return [f"{value['severity']}: {value['message']}" if "severity" in value else value["message"]]
+        return [", ".join(f"{key.replace('_', ' ')} {', '.join(_lines(key, part))}" for key, part in value.items())]
     if isinstance(value, list) and all(isinstance(item, int | float) for item in value):
         between = " x " if name in EXTENTS else ", "
         return [between.join(f"{item:g}" for item in value)] if value else ["none"]

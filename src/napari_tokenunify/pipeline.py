@@ -64,7 +64,10 @@ STAGES: dict[str, Stage] = {
     "models import": Stage("napari_tokenunify.network.models:import_model", ModelsImportConfig),
     "doctor": Stage("napari_tokenunify.network.doctor:doctor", DoctorConfig),
 }
-"""The verbs, of one word or two: the first of two is what the verb is about."""
+"""The verbs, of one word or two; the first of two is a key of GROUPS."""
+
+GROUPS = {"models": "List the networks' weights that have a name, look at them, download and import them."}
+"""What the verbs with the same first word have in common."""
 
 
 def demo(config: DemoConfig) -> Generator[Event, None, dict[str, Any]]:
@@ -91,7 +94,7 @@ def demo(config: DemoConfig) -> Generator[Event, None, dict[str, Any]]:
     intensity = intensity_range(volume, store=out / "intensity.json")
     annotations = None if annotations_uri is None else open_annotations(annotations_uri, volume)
     yield Progress(0, 1, "drawing pictures")
-    pictures = save_pictures(volume, annotations and annotations.labels, out / "pictures")
+    pictures = save_pictures(volume, annotations.labels if annotations else None, out / "pictures")
     result = {
         "out": str(out),
         "volume": volume_uri,

@@ -170,10 +170,8 @@ def test_where_the_official_network_works_ours_gives_the_same():
         torch.testing.assert_close(network.float()(raw.float()).double(), wanted, rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.parametrize(
-    "shape", [(16, 80, 80), (5, 33, 47), (16, 128, 128), (1, 16, 16), (1, 1, 1), (2, 3, 2), (17, 9, 40)]
-)
 @pytest.mark.parametrize("strides", [(2, 2, 2), (1, 2, 2), (1, 3, 2)])
+@pytest.mark.parametrize("shape", [(5, 33, 47), (1, 16, 16), (1, 1, 1), (2, 3, 2), (17, 9, 40), (16, 64, 64)])
 def test_a_crop_of_any_size_comes_out_with_its_size(shape, strides):
     network = little(strides=strides, slices=5 if strides[0] == 2 else "z", depth=1)
     with torch.no_grad():
@@ -186,9 +184,10 @@ def test_the_base_network_takes_an_official_crop():
     with torch.no_grad():
         logits = build_network(NETWORK_PRESETS["base"])(torch.rand(1, 1, 16, 80, 80))
     assert logits.shape == (1, 3, 16, 80, 80)
+    assert 0.1 < logits.std() < 10
 
 
-@pytest.mark.parametrize("shape", [(1, 16, 16), (16, 80, 80), (3, 18, 20)])
+@pytest.mark.parametrize("shape", [(1, 16, 16), (3, 18, 20), (16, 40, 40)])
 def test_every_weight_learns_from_a_crop_however_small_its_coarsest_stage(shape):
     network = little(depth=1, slices="z", residual=True)
     network(torch.rand(1, 1, *shape)).square().mean().backward()

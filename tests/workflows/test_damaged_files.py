@@ -24,7 +24,7 @@ from napari_tokenunify.data import Volume, list_datasets, open_volume
 from napari_tokenunify.errors import TokenUnifyError
 from napari_tokenunify.geometry import Box
 
-EXAMPLES = int(os.environ.get("NTU_FUZZ_EXAMPLES", "20"))
+EXAMPLES = int(os.environ.get("NTU_FUZZ_EXAMPLES", "40"))
 ODD_VALUES = [
     None,
     -1,

@@ -228,8 +228,8 @@ def _saturated(seen: Sequence[Section]) -> Iterator[Finding]:
     for end, share in (("lowest", "darkest"), ("highest", "brightest")):
         cut = [section.z for section in seen if getattr(section, share) > _SATURATED]
         text = (
-            f"More than {100 * _SATURATED:.0f} % of the voxels have the {end} value: {{}}. Detail is lost there: export "
-            "again from the microscope's data, with a wider range."
+            f"More than {100 * _SATURATED:.0f} % of the voxels have the {end} value: {{}}. Detail is lost there: "
+            "export again from the microscope's data, with a wider range."
         )
         yield from _about("saturated", cut, text)
 

@@ -29,6 +29,7 @@ _WINDOW = 512  # voxels along y and x
 _SLAB_BYTES = 64 << 20
 _RIDGE_SECTIONS = 16  # that are looked at for the contrast of membranes
 _MEMBRANE_NM = 15.0  # standard deviation of the Gaussian that finds membranes best
+_FINEST_RIDGE = 1.1  # voxels
 _LARGEST_VOXEL_NM = 22.0  # membranes are not seen in larger voxels
 _LEAST_INFORMATIVE = 0.02  # share of a section
 
@@ -167,15 +168,15 @@ def measure_sections(volume: Volume) -> Generator[Event, None, Sections]:
 def _ridge_scales(voxel_size_nm: VoxelSize | None) -> tuple[float, ...]:
     """Return the standard deviations in voxels at which membranes are thin lines; none if they cannot be seen.
 
-    One voxel is always among them: it keeps a wrong voxel size from making something else of the lines.
+    The finest is always among them: it keeps a wrong voxel size from making something else of the lines.
     """
     if voxel_size_nm is None:
-        return 1.0, 2.0
+        return _FINEST_RIDGE, 2.0
     voxel = max(voxel_size_nm[1:])
     if voxel > _LARGEST_VOXEL_NM:
         return ()
     scale = min(_MEMBRANE_NM / voxel, 5.0)
-    return (1.0, scale) if scale > 1 else (1.0,)
+    return (_FINEST_RIDGE, scale) if scale > _FINEST_RIDGE else (_FINEST_RIDGE,)
 
 
 def _window(volume: Volume) -> Box:

@@ -15,7 +15,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-import psutil
+import psutil  # type: ignore[import-untyped]
 import torch
 from packaging.requirements import Requirement
 
@@ -43,7 +43,7 @@ class Check:
     ----------
     name : str
         What was looked at.
-    status : {"ok", "warning", "problem"}
+    severity : {"ok", "warning", "problem"}
         "warning": something does not work or is slow, the rest does; "problem": mend this first.
     found : str
         What is there.
@@ -52,9 +52,13 @@ class Check:
     """
 
     name: str
-    status: Literal["ok", "warning", "problem"]
+    severity: Literal["ok", "warning", "problem"]
     found: str
     advice: str = ""
+
+    def __str__(self) -> str:
+        """Say it in a line."""
+        return f"{self.name}: {self.found}" + (f"; {self.advice}" if self.advice else "")
 
 
 def doctor(config: DoctorConfig) -> Generator[Event, None, dict[str, Any]]:
@@ -63,15 +67,15 @@ def doctor(config: DoctorConfig) -> Generator[Event, None, dict[str, Any]]:
     Returns
     -------
     dict
-        `checks`: a list of dicts with the fields of `Check`; `problems`: how many of them are one.
+        `checks`: a list of dicts with the fields of `Check` and a `message`; `problems`: how many of them are one.
     """
     checks: list[Check] = []
     for done, (name, look) in enumerate(CHECKS.items()):
         yield Progress(done, len(CHECKS), f"checking {name}")
         checks += look()
     return {
-        "checks": [asdict(check) for check in checks],
-        "problems": sum(check.status == "problem" for check in checks),
+        "checks": [{**asdict(check), "message": str(check)} for check in checks],
+        "problems": sum(check.severity == "problem" for check in checks),
     }
 
 

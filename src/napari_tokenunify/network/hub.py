@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from napari_tokenunify.events import Event
 
-_PIECE: Final = 1 << 20
+_PIECE: Final = 1 << 20  # bytes between two reports
 _SECONDS: Final = 20  # without an answer
 _SUFFIXES: Final = (".pth", ".pt", ".ckpt", ".bin", ".safetensors")
 
@@ -133,8 +133,9 @@ def download(file: HubFile, folder: Path) -> Generator[Event, None, Path]:
         try:
             with _said(file.repository):
                 for received in _receive(file, part, before):
+                    if received // _PIECE != done // _PIECE:
+                        yield Progress(received, file.bytes, f"downloading {file.path}")
                     done = received
-                    yield Progress(done, file.bytes, f"downloading {file.path}")
         except ModelError:
             if done <= before:  # else something came: ask again for the rest
                 raise
@@ -158,7 +159,7 @@ def _receive(file: HubFile, part: Path, done: int) -> Iterator[int]:
             done = 0
         with part.open("r+b" if done else "wb") as out:
             out.seek(done)
-            for piece in response.iter_bytes(_PIECE):
+            for piece in response.iter_bytes():
                 out.write(piece)
                 done += len(piece)
                 yield done

@@ -120,20 +120,18 @@ def list_models(config: ModelsListConfig) -> Generator[Event, None, dict[str, An
     Returns
     -------
     dict
-        `folder`, and `models`: a list of dicts with `name`, `kind`, `here`, `bytes`, `licence` and `what`. Bytes and
-        licence of the official ones are None unless the hub was asked.
+        `folder`, and `models`: a list of dicts with `name`, `kind`, `here`, `bytes`, `licence` and `message`. Bytes
+        and licence of the official ones are None unless the hub was asked.
     """
     yield Progress(0, 1, "looking for models")
-    rows = [_row(model) for model in installed_models().values()]
+    rows = [_installed_row(model) for model in installed_models().values()]
     here = {row["name"] for row in rows}
     files = _hub_files(OFFICIAL_REPOSITORY) if config.online else []
     for name, what in OFFICIAL.items():
         if name not in here:
             file = next(iter(_labelled(name, files)), None)
             size, licence = (file.bytes, file.licence) if file else (None, None)
-            rows.append(
-                {"name": name, "kind": "official", "here": False, "bytes": size, "licence": licence, "what": what}
-            )
+            rows.append(_row(name, "official", what, size, licence))
     return {"folder": str(models_folder()), "models": rows}
 
 
@@ -253,13 +251,22 @@ def _weights_in(path: Path) -> Path | None:
     return max(steps, key=steps.__getitem__, default=None)
 
 
-def _row(model: InstalledModel) -> dict[str, Any]:
-    row = {"name": model.name, "kind": model.kind, "here": True, "bytes": model.path.stat().st_size}
+def _installed_row(model: InstalledModel) -> dict[str, Any]:
+    size = model.path.stat().st_size
     try:
         card = read_card(model.path)
     except ModelError as error:
-        return {**row, "licence": None, "what": str(error)}
-    return {**row, "licence": card.licence, "what": card.description}
+        return _row(model.name, model.kind, str(error), size, None)
+    return _row(model.name, model.kind, card.description, size, card.licence)
+
+
+def _row(name: str, kind: str, what: str, size: int | None, licence: str | None) -> dict[str, Any]:
+    here = kind != "official"
+    words = [f"{name} ({kind}{'' if here else ', not here'})", what]
+    words += [f"{size / 1e6:.1f} MB"] if size else []
+    words += [f"licence {licence or 'unknown'}"]
+    message = ", ".join(filter(None, words))
+    return {"name": name, "kind": kind, "here": here, "bytes": size, "licence": licence, "message": message}
 
 
 def _check_name(name: str) -> None:
