@@ -72,3 +72,66 @@ def test_check_names_what_it_finds(tmp_path: Path, capsys: pytest.CaptureFixture
     assert main(["check", str(tmp_path / "tiny.npy"), "--json"]) == 0
     findings = json.loads(capsys.readouterr().out)["findings"]
     assert {"severity", "kind", "message", "sections"} <= set(findings[0])
+
+
+def test_a_verb_of_two_words_runs_its_stage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setenv("NAPARI_TOKENUNIFY_MODELS", str(tmp_path))
+    assert main(["models", "list", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["folder"] == str(tmp_path)
+    assert "TokenUnify-100M" in [model["name"] for model in result["models"]]
+    assert main(["models", "list"]) == 0
+    assert "TokenUnify-100M (official, not here)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["models"], "one of list, info, get, import"),
+        (["models", "sing"], "invalid choice: 'sing'"),
+        (["models", "import", "a.pth"], "--name"),
+        (["list"], "invalid choice: 'list'"),
+    ],
+)
+def test_half_a_verb_of_two_words_is_wrong_usage(words: list[str], said: str, capsys: pytest.CaptureFixture[str]):
+    assert main(words) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_the_help_of_a_group_lists_its_verbs(capsys: pytest.CaptureFixture[str]):
+    assert main(["models", "--help"]) == 0
+    out = capsys.readouterr().out
+    assert "{list,info,get,import}" in out
+    assert "agree to the licence" not in out
+    assert main(["models", "get", "--help"]) == 0
+    assert "Agree to the licence" in " ".join(capsys.readouterr().out.split())
+
+
+def test_weights_are_imported_and_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    torch = pytest.importorskip("torch")
+    from napari_tokenunify.network import NetworkConfig, build_network
+
+    monkeypatch.setenv("NAPARI_TOKENUNIFY_MODELS", str(tmp_path / "models"))
+    weights = build_network(NetworkConfig(widths=(2, 3), hidden=4, depth=1)).state_dict()
+    torch.save({"model": weights, "epoch": 1}, tmp_path / "a.pth")
+    assert main(["models", "import", str(tmp_path / "a.pth"), "--name", "mine", "--licence", "CC0-1.0"]) == 0
+    captured = capsys.readouterr()
+    assert f"{len(weights)} of {len(weights)} tensors" in captured.out
+    assert "tensors loaded from" in captured.err
+    assert main(["models", "info", "mine", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert (result["name"], result["licence"], result["network"]["widths"]) == ("mine", "CC0-1.0", [2, 3])
+
+
+def test_the_doctor_answers_people_and_programs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    from napari_tokenunify.network import doctor
+
+    monkeypatch.setattr(doctor, "CHECKS", {"GPU": lambda: [doctor.Check("GPU", "warning", "none", "use the CPU")]})
+    assert main(["doctor"]) == 0
+    assert "warning: GPU: none; use the CPU" in capsys.readouterr().out
+    assert main(["doctor", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["checks"][0]["advice"] == "use the CPU"

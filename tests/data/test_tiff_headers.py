@@ -38,10 +38,18 @@ def test_equal_pages_have_equal_headers_and_others_do_not(tmp_path: Path):
     assert first[BITS] != narrower[BITS]
 
 
-@pytest.mark.parametrize("length", [0, 3, 9, 20, 2000, 4900])
+@pytest.mark.parametrize(
+    "content", [b"", b"II", b"RIFF, and no TIFF at all", b"II\0*" + bytes(20), b"MM*\0" + bytes(20)]
+)
+def test_what_is_no_tiff_is_said(tmp_path: Path, content: bytes):
+    (tmp_path / "a.tif").write_bytes(content)
+    with pytest.raises(VolumeError, match="is no TIFF file, whatever its name says"):
+        read_headers("a.tif", tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("length", [4, 9, 20, 2000, 4900])
 def test_a_chain_that_leaves_the_file_is_refused(tmp_path: Path, length: int):
     path = tmp_path / "a.tif"
-    tifffile.imwrite(path, SECTIONS, metadata=None, compression="zlib")
     tifffile.imwrite(path, np.random.default_rng(0).integers(0, 9, (5, 30, 30), np.uint8), metadata=None)
     path.write_bytes(path.read_bytes()[:length])
     with pytest.raises(VolumeError, match="cut off or damaged after page"):

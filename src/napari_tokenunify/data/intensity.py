@@ -124,12 +124,30 @@ def informative(array: NDArray[Any]) -> NDArray[Any]:
     ndarray, one axis
         The voxels of those runs, in order.
     """
-    lines = np.moveaxis(array, array.shape.index(max(array.shape)), -1)
-    length = lines.shape[-1]
-    run = length // max(1, length // _RUN)
-    runs = lines[..., : length - length % run].reshape(-1, run)
+    runs = _runs(array)
     values: NDArray[Any] = runs[runs.min(axis=1) != runs.max(axis=1)].ravel()
     return values
+
+
+def _runs(array: NDArray[Any]) -> NDArray[Any]:
+    longest = max(range(array.ndim), key=lambda axis: (array.shape[axis], axis))
+    lines = np.moveaxis(array, longest, -1)
+    length = lines.shape[-1]
+    run = length // max(1, length // _RUN)
+    return lines[..., : length - length % run].reshape(-1, run)
+
+
+def _tissue(block: NDArray[Any]) -> NDArray[Any]:
+    """Return the informative voxels but those of the padding's value, which reaches into runs at its border."""
+    runs = _runs(block)
+    low, high = runs.min(axis=1), runs.max(axis=1)
+    values: NDArray[Any] = runs[low != high].ravel()
+    padding = np.unique(low[low == high])
+    if not padding.size:
+        return values
+    rest = values[~np.isin(values, padding)]
+    # a drawn image without noise is nothing but runs of one value
+    return rest if np.unique(rest[:1000]).size > 1 else values
 
 
 def _measure(volume: Volume, seed: int) -> IntensityRange:
@@ -157,8 +175,9 @@ def _sample(volume: Volume, rng: np.random.Generator) -> NDArray[Any]:
     wanted = min(_BLOCKS, affordable, math.prod(grid))
     share = -(-_SAMPLE_VOXELS // wanted)
     parts: list[NDArray[Any]] = []
-    for cell in _cells(grid, min(_TRIES, affordable), rng):
-        values = informative(volume.read(_block(cell, chunk, volume.shape, rng)))
+    middle = (volume.shape[0] // 2 // chunk[0], volume.shape[1] // 2 // chunk[1], volume.shape[2] // 2 // chunk[2])
+    for cell in _cells(grid, middle, min(_TRIES, affordable), rng):
+        values = _tissue(volume.read(_block(cell, chunk, volume.shape, rng)))
         if not values.size:
             continue
         parts.append(values if values.size <= share else values[rng.integers(0, values.size, share)])
@@ -178,16 +197,15 @@ def _grid(shape: Triple, chunk: Triple) -> Triple:
     return z, y, x
 
 
-def _cells(grid: Triple, tries: int, rng: np.random.Generator) -> Iterator[Triple]:
+def _cells(grid: Triple, middle: Triple, tries: int, rng: np.random.Generator) -> Iterator[Triple]:
     """Yield different cells of a grid: all if there are few, else the middle one and a Latin hypercube of them."""
     if math.prod(grid) <= tries:
         for index in rng.permutation(math.prod(grid)):
             z, y, x = np.unravel_index(index, grid)
             yield int(z), int(y), int(x)
         return
-    middle = (grid[0] // 2, grid[1] // 2, grid[2] // 2)  # tissue is there, if anywhere
     axes = [((rng.permutation(tries) + rng.random(tries)) / tries * n).astype(int).tolist() for n in grid]
-    yield from dict.fromkeys([middle, *zip(*axes, strict=True)])
+    yield from dict.fromkeys([middle, *zip(*axes, strict=True)])  # tissue is in the middle, if anywhere
 
 
 def _block(cell: Triple, chunk: Triple, shape: Triple, rng: np.random.Generator) -> Box:

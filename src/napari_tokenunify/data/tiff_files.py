@@ -41,7 +41,7 @@ def open_source(location: Location) -> Source:
     read_headers(location.uri, location.path)  # tifffile would follow a chain in a circle for ever
     with quiet_tifffile(), tifffile.TiffFile(location.path) as tif:
         series = _all_series(location, tif)
-        inner = _choose(location, tif, series)
+        inner = _choose(location, series)
         number = int(inner.removeprefix("series"))
         chosen = series[number]
         axes = _axes(location, chosen)
@@ -73,7 +73,7 @@ def _all_series(location: Location, tif: tifffile.TiffFile) -> list[tifffile.Tif
     return series
 
 
-def _choose(location: Location, tif: tifffile.TiffFile, series: list[tifffile.TiffPageSeries]) -> str:
+def _choose(location: Location, series: list[tifffile.TiffPageSeries]) -> str:
     """Return the name of the series to open, "series0" and so on."""
     candidates = tuple(
         Candidate(f"series{number}", tuple(one.get_shape(True)), str(one.dtype)) for number, one in enumerate(series)
@@ -167,12 +167,7 @@ def _imagej_voxel_size(meta: dict[str, Any], page: tifffile.TiffPage) -> VoxelSi
 
 def _nm(unit: str) -> float:
     """Return the nm in a unit of length; NaN for pixels, inches (a printer's unit) and what is no length."""
-    name = (
-        unit.strip()
-        .lower()
-        .replace("\\u00b5", "u")
-        .replace("\N{MICRO SIGN}", "u")
-        .replace("\N{GREEK SMALL LETTER MU}", "u")
-    )
-    name = name.replace("metre", "meter")
+    name = unit.strip().lower().replace("metre", "meter")
+    for mu in ("\\u00b5", "\N{MICRO SIGN}", "\N{GREEK SMALL LETTER MU}"):  # ImageJ writes the first as six letters
+        name = name.replace(mu, "u")
     return _NM.get(_SPELLINGS.get(name.removesuffix("s"), name), math.nan)

@@ -20,6 +20,7 @@ WIDTH, LENGTH, BITS, SAMPLES, PLANES, SAMPLE_FORMAT = 256, 257, 258, 277, 284, 3
 # The others: compression, photometric, fill order, rows in a strip, predictor, width and length of a tile.
 _LAYOUT_TAGS = {WIDTH, LENGTH, BITS, SAMPLES, PLANES, SAMPLE_FORMAT, 259, 262, 266, 278, 317, 322, 323}
 _TYPES = {1: "B", 3: "H", 4: "I", 16: "Q"}
+_MAGIC = {b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"}
 _MAX_VALUES = 64  # more samples a pixel than this are not told apart
 
 
@@ -41,11 +42,15 @@ def read_headers(uri: str, path: Path) -> dict[int, PageHeader]:
     Raises
     ------
     VolumeError
-        If the chain leaves the file or runs in a circle, as in a truncated or damaged file, or has no page.
+        If it is no TIFF file, or the chain of pages leaves the file, runs in a circle, or has no page: as in a
+        truncated or damaged file.
     """
     pages: dict[int, PageHeader] = {}
     size = path.stat().st_size
     with path.open("rb") as file:
+        if file.read(4) not in _MAGIC:
+            raise VolumeError(uri, "is no TIFF file, whatever its name says: look where it comes from.")
+        file.seek(0)
         try:
             reader = _Reader(file)
             at = reader.first

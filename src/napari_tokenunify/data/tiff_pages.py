@@ -74,7 +74,7 @@ def open_series(uri: str, series: tifffile.TiffPageSeries) -> tuple[PageArray | 
     keyframe = series.keyframe
     if series.dtype is None or series.dtype != keyframe.dtype:
         raise VolumeError(uri, "has a data type that cannot be read from TIFF: save it as 8 or 16 bit.")
-    if series.dataoffset is None or not keyframe.is_memmappable:
+    if series.dataoffset is None or series.is_multifile or not keyframe.is_memmappable:
         array = PageArray(uri, shape, series)
         return array, array.chunks
     handle = keyframe.parent.filehandle

@@ -106,8 +106,12 @@ class _Hierarchy:
     def at_address(cls, location: Location, options: dict[str, Any]) -> _Hierarchy:
         """Open a network address."""
         address = location.where.rstrip("/")
+        files = Files.of_address(address, options)
+        # Where nobody answers, this fails first: zarr asks for several files at once, and what it left unanswered
+        # would complain when the program ends.
+        files.read("zarr.json")
         store = FsspecStore.from_url(address, storage_options=options, read_only=True)
-        return cls(location, _StoreOfWholeFiles(store), Files.of_address(address, options))
+        return cls(location, _StoreOfWholeFiles(store), files)
 
     @property
     def index(self) -> zarr.Group | None:

@@ -20,6 +20,7 @@ from napari_tokenunify.network.blocks import (
     UpBlock,
     add,
     channels_last,
+    full_precision,
     instance_norm,
     rectify,
 )
@@ -132,10 +133,12 @@ class _Encoder(nn.Module):
         self.mlps = nn.ModuleList(_Mlp(width) for width in widths)
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        skips = []
+        skips: list[Tensor] = []
         for down, gsc, stage, mlp in zip(self.downsample_layers, self.gscs, self.stages, self.mlps, strict=True):
+            with full_precision(x, wanted=not skips):
+                x = gsc(down(x))
             # normed once, for the skip and for the next stage: the official network does it twice, with one result
-            x = instance_norm(stage(gsc(down(x))), owned=True)
+            x = instance_norm(stage(x), owned=True)
             skips.append(mlp(x))
         return skips
 

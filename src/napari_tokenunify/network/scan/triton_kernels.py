@@ -179,6 +179,9 @@ def gradients(
     place = row * tl.cdiv(length, TILE) + tl.program_id(0)
     step = _steps(delta, bias, rows, channel, inside, wanted, SOFTPLUS)
     next_step = _steps(delta, bias, rows + 1, channel, later, wanted, SOFTPLUS)
+    earlier = inside & (token % TILE != 0)[None, :]
+    last_gain = _steps(delta, bias, rows - 1, channel, earlier, wanted, SOFTPLUS)
+    last_gain *= tl.load(u + rows - 1, mask=earlier, other=0).to(tl.float32)
     value = tl.load(u + rows, mask=inside, other=0).to(tl.float32)
     back = tl.load(dy + rows, mask=inside, other=0).to(tl.float32)
     if z is not None:
@@ -192,12 +195,15 @@ def gradients(
         mixing = (sample * STATES + n) * length + token
         b = tl.load(B + mixing, mask=token < length, other=0).to(tl.float32)[None, :]
         c = tl.load(C + mixing, mask=token < length, other=0).to(tl.float32)[None, :]
-        gain = value * step * b
-        decay, h = tl.associative_scan((tl.exp2(rate[:, None] * step), gain), 1, _follow)
-        h += decay * tl.load(states + place * STATES + n, mask=wanted, other=0)[:, None]
+        # `passed` is what of the last state is still there: h without its gain, found without a difference of both.
+        gain = last_gain * tl.load(B + mixing - 1, mask=(token < length) & (token % TILE != 0), other=0).to(tl.float32)
+        decay = tl.exp2(rate[:, None] * step)
+        decay, passed = tl.associative_scan((decay, decay * gain), 1, _follow)
+        passed += decay * tl.load(states + place * STATES + n, mask=wanted, other=0)[:, None]
+        h = passed + value * step * b
         decay, dh = tl.associative_scan((tl.exp2(rate[:, None] * next_step), back * c), 1, _follow, reverse=True)
         dh += decay * tl.load(after + place * STATES + n, mask=wanted, other=0)[:, None]
-        dexponent = dh * (h - gain)
+        dexponent = dh * passed
         dvalue += dh * b
         dstep += dexponent * rate[:, None]
         if z is not None:
