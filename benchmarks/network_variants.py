@@ -1,9 +1,9 @@
 """Which small network learns most per second on a CPU: trains variants of `tiny` and `small` for the same time.
 
 Trains on z < 120 of FIB-25 `training_sample2` (dense labels), picks the agglomeration threshold on part of that, and
-scores z >= 130: VOI split, merge, sum (bits) and adapted Rand error, ground truth 0 and ids below 100 voxels
-ignored, borders not widened. Segments are waterz's mean affinity on its own watershed. One process a variant, one thread each, so that
-several can run beside each other under equal conditions.
+scores z >= 130: VOI split, merge, sum (bits) and adapted Rand error. Ground truth 0 and ids below 100 voxels are
+ignored, borders are not widened. Segments are waterz's mean affinity on its own watershed. A variant is a process with
+one thread, so that several can run beside each other under equal conditions.
 
     python benchmarks/network_variants.py --data ../shared/data --minutes 6 --variants tiny tiny-deep
 """

@@ -184,7 +184,8 @@ def _lines(name: str, value: object) -> list[str]:
     if isinstance(value, dict):
         if "message" in value:  # written for people already
             return [f"{value['severity']}: {value['message']}" if "severity" in value else value["message"]]
-        return [", ".join(f"{key.replace('_', ' ')} {', '.join(_lines(key, part))}" for key, part in value.items())]
+        words = (f"{key.replace('_', ' ')} {', '.join(_lines(key, part))}" for key, part in value.items())
+        return [", ".join(words) or "none"]
     if isinstance(value, list) and all(isinstance(item, int | float) for item in value):
         between = " x " if name in EXTENTS else ", "
         return [between.join(f"{item:g}" for item in value)] if value else ["none"]

@@ -106,7 +106,7 @@ class ModelsImportConfig(Config):
     voxel_size: VoxelSizeText | None = None
     """Voxel size z,y,x in nm that the weights were trained at."""
     offsets: str | None = None
-    """What the outputs stand for, as z,y,x between spaces; needed if there are neither one nor three."""
+    """What the outputs stand for; needed if there are neither one nor three: --offsets="-1,0,0 0,-1,0"."""
     partial: bool = False
     """Take the weights even if less than 90 % of the network's tensors are in the file; the others are random."""
 

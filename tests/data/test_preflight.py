@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter, shift
 
+from napari_tokenunify.data import sections as sections_module
 from napari_tokenunify.data.finding import Finding
 from napari_tokenunify.data.preflight import check_volume, name_sections
-from napari_tokenunify.data.sections import measure_sections
 from napari_tokenunify.data.volume import Volume, open_volume
 from napari_tokenunify.errors import VolumeError
 from napari_tokenunify.events import Event, Progress
-from napari_tokenunify.geometry import Box, VoxelSize
+from napari_tokenunify.geometry import Box, Triple, VoxelSize
 
 VOXEL_SIZE_NM = (10.0, 10.0, 10.0)
 REAL_DATA = Path(os.environ.get("NTU_DATA", Path(__file__).parents[2] / "../shared/data"))
@@ -22,10 +22,10 @@ REAL_DATA = Path(os.environ.get("NTU_DATA", Path(__file__).parents[2] / "../shar
 Change = Callable[[np.ndarray], np.ndarray]
 
 
-def tissue(shape: tuple[int, int, int] = (24, 192, 192), seed: int = 0) -> np.ndarray:
+def tissue(shape: tuple[int, int, int] = (24, 128, 128), seed: int = 0) -> np.ndarray:
     """Thin dark walls between bright cells, and noise."""
     dice = np.random.default_rng(seed)
-    field = gaussian_filter(dice.normal(size=shape).astype(np.float32), 6, mode="wrap")
+    field = gaussian_filter(dice.normal(size=shape).astype(np.float32), 5, mode="wrap")
     image = 170 - 90 * np.exp(-((field / field.std() / 0.2) ** 2)) + dice.normal(0, 8, shape)
     return image.clip(0, 255).astype(np.uint8)
 
@@ -35,8 +35,8 @@ def sound() -> np.ndarray:
     return tissue()
 
 
-def run(volume: Volume, **options: tuple[int, int, int]) -> tuple[list[Finding], list[Event]]:
-    steps, events = check_volume(volume, **options), []
+def run(volume: Volume, crop_shape: Triple = (16, 128, 128)) -> tuple[list[Finding], list[Event]]:
+    steps, events = check_volume(volume, crop_shape), []
     while True:
         try:
             events.append(next(steps))
@@ -117,7 +117,7 @@ def test_a_planted_defect_is_found_where_it_is_and_nothing_else(sound: np.ndarra
 def test_steady_drift_is_found_where_it_is(sound: np.ndarray) -> None:
     ((kind, sections),) = found(drifting(sound))
     assert kind == "drift"
-    assert set(range(7, 17)) <= set(sections) <= set(range(3, 21))
+    assert set(range(7, 17)) <= set(sections) <= set(range(5, 19))
 
 
 def test_defects_next_to_each_other_are_told_apart(sound: np.ndarray) -> None:
@@ -150,14 +150,15 @@ def test_jitter_that_is_everywhere_is_no_slip(sound: np.ndarray) -> None:
 
 
 def test_padding_around_the_tissue_is_no_defect(sound: np.ndarray) -> None:
-    array = np.stack([shift(section, (z, -z), order=0) for z, section in enumerate(np.pad(sound, 40)[40:-40])])
+    wide = np.pad(sound, ((0, 0), (20, 20), (40, 40)))
+    array = np.stack([shift(section, (z / 2, -z), order=0) for z, section in enumerate(wide)])
     assert found(array) == []
 
 
 def test_a_blank_volume_is_one_error() -> None:
-    (finding,) = check(np.full((20, 200, 200), 7, np.uint8))
+    (finding,) = check(np.full((20, 150, 200), 7, np.uint8))
     assert (finding.kind, finding.severity, len(finding.sections)) == ("blank", "error", 20)
-    assert "y 0-199, x 0-199" in finding.message
+    assert "y 0-149, x 0-199" in finding.message
 
 
 def test_values_that_are_not_finite_are_an_error(sound: np.ndarray) -> None:
@@ -204,10 +205,10 @@ def test_an_ordinary_voxel_size_passes(sound: np.ndarray, size: VoxelSize) -> No
 
 
 def test_a_volume_smaller_than_a_crop_is_said(sound: np.ndarray) -> None:
-    findings, _ = run(Volume.from_array(sound[:12, :150], VOXEL_SIZE_NM))
+    findings, _ = run(Volume.from_array(sound[:12, :120], VOXEL_SIZE_NM))
     assert [(finding.kind, finding.severity) for finding in findings] == [("small", "info")]
-    assert "12 voxels along z where a crop has 16; 150 voxels along y where a crop has 160" in findings[0].message
-    assert run(Volume.from_array(sound[:12, :150], VOXEL_SIZE_NM), crop_shape=(8, 128, 128))[0] == []
+    assert "12 voxels along z where a crop has 16; 120 voxels along y where a crop has 128" in findings[0].message
+    assert run(Volume.from_array(sound[:12, :120], VOXEL_SIZE_NM), crop_shape=(8, 64, 64))[0] == []
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (1, 40, 40), (2, 3, 200), (3, 200, 1)])
@@ -241,34 +242,35 @@ class Stored:
 @pytest.mark.parametrize(
     ("chunks", "window"),
     [
-        ((8, 64, 64), (512, 512)),
+        ((4, 64, 64), (512, 512)),
         ((1, 100, 3000), (500, 512)),
-        ((24, 512, 128), (512, 512)),
+        ((8, 512, 128), (512, 512)),
         ((5, 2000, 2000), (512, 512)),
     ],
 )
 def test_every_chunk_in_the_middle_is_read_once(
     sound: np.ndarray, chunks: tuple[int, int, int], window: tuple[int, int]
 ) -> None:
-    stored = Stored(sound, (24, 3000, 3000), chunks)
+    stored = Stored(sound, (8, 3000, 3000), chunks)
     _, events = run(Volume.from_array(stored, VOXEL_SIZE_NM))
     assert set(stored.reads.values()) == {1}
     assert stored.largest <= chunks[0] * np.prod(window)
     columns = {key[1:] for key in stored.reads}
     assert len(columns) == np.prod([max(1, n // c) for n, c in zip(window, chunks[1:], strict=True)])
-    assert len(stored.reads) == len(columns) * -(-24 // chunks[0])
-    assert events[-1] == Progress(24, 24, "checking sections")
+    assert len(stored.reads) == len(columns) * -(-8 // chunks[0])
+    assert events[-1] == Progress(8, 8, "checking sections")
 
 
-def test_a_slab_of_thick_chunks_is_held_in_parts(sound: np.ndarray) -> None:
-    stored = Stored(sound, (600, 512, 512), (600, 512, 512))
-    next(measure_sections(Volume.from_array(stored)))
-    assert stored.largest <= 64 << 20
+def test_a_slab_of_thick_chunks_is_held_in_parts(sound: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sections_module, "_SLAB_BYTES", 100_000)
+    stored = Stored(sound, (600, 128, 128), (600, 128, 128))
+    next(sections_module.measure_sections(Volume.from_array(stored)))
+    assert stored.largest <= 100_000
 
 
 def test_damaged_sections_are_named_and_the_rest_is_checked(sound: np.ndarray) -> None:
     array = at(20)(lambda s: s * 0)(sound)
-    stored = Stored(array, (24, 192, 192), (4, 96, 96))
+    stored = Stored(array, (24, 128, 128), (4, 64, 64))
     stored.damaged = {2}
     findings = check(stored)
     assert [(f.kind, f.severity, f.sections) for f in findings] == [
@@ -301,7 +303,7 @@ def test_sections_are_named_as_ranges(sections: list[int], text: str) -> None:
 
 def test_a_move_is_measured_in_the_direction_of_the_content(sound: np.ndarray) -> None:
     array = np.stack([sound[0], np.roll(sound[1], (5, -9), (0, 1))])
-    steps = measure_sections(Volume.from_array(array))
+    steps = sections_module.measure_sections(Volume.from_array(array))
     try:
         while True:
             next(steps)
@@ -316,9 +318,7 @@ def test_a_move_is_measured_in_the_direction_of_the_content(sound: np.ndarray) -
     ("name", "expected"),
     [
         ("fib25_train_test.npz::raw", []),
-        ("fib25_train_test.npz::labels", ["labels"]),
         ("isbi2012.npz::raw", ["shift"]),  # sections 10, 11, 25 and 26 are 18 to 28 voxels off, as one sees
-        ("isbi2012.npz::membrane", ["labels"]),
         ("vnc2013.npz::raw", []),
     ],
 )

@@ -70,6 +70,12 @@ def test_a_folder_holds_weights_and_a_copy_of_the_card(saved):
     assert json.loads((saved / "model.json").read_text()) == read_card(saved).model_dump(mode="json")
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has other permissions")
+def test_both_files_can_be_read_by_whom_any_new_file_can(saved, tmp_path):
+    (tmp_path / "new").touch()
+    assert {path.stat().st_mode for path in saved.iterdir()} == {(tmp_path / "new").stat().st_mode}
+
+
 def test_the_file_of_the_weights_is_a_whole_checkpoint(saved, tmp_path):
     (saved / "model.safetensors").rename(tmp_path / "alone.safetensors")
     module, card = load_checkpoint(tmp_path / "alone.safetensors")

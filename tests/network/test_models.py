@@ -3,14 +3,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import subprocess
 import sys
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import torch
+from fake_hub import COMMIT, REPOSITORY, Hub
 
 from napari_tokenunify.config import ModelsGetConfig, ModelsImportConfig, ModelsInfoConfig, ModelsListConfig
 from napari_tokenunify.errors import ConfigError, ModelError
@@ -24,8 +22,6 @@ from napari_tokenunify.network.presets import NetworkConfig
 from napari_tokenunify.network.tokenunify import build_network
 
 CONFIG = NetworkConfig(widths=(2, 3, 4, 5), hidden=6, depth=1)
-REPOSITORY = "cyd0806/TokenUnify"
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 @pytest.fixture(autouse=True)
@@ -60,72 +56,6 @@ def follow(stage):
             return events, end.value
 
 
-class Hub:
-    """A Hugging Face hub on this machine, as far as it is asked: one repository, its files, downloads in parts."""
-
-    def __init__(self):
-        self.files = {}
-        self.licence = "cc-by-nc-4.0"
-        self.breaks_after = None  # bytes of a download, after which the connection is cut
-        self.takes_ranges = True
-        self.changed = False
-        self.status, self.error_code = 200, None
-        self.asked = []  # byte ranges
-        handler = type("Handler", (_Handler,), {"hub": self})
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
-        threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
-
-
-class _Handler(BaseHTTPRequestHandler):
-    hub: Hub
-
-    def do_GET(self):
-        path = self.path.partition("?")[0]
-        if self.hub.status != 200:
-            self._answer(self.hub.status, b"", {"X-Error-Code": self.hub.error_code or ""})
-        elif path == f"/api/models/{REPOSITORY}":
-            self._answer(200, json.dumps(self._listing()).encode())
-        elif path.startswith(f"/{REPOSITORY}/resolve/{COMMIT}/"):
-            self._send(self.hub.files[path.partition(f"{COMMIT}/")[2]])
-        else:
-            self._answer(404, b"", {"X-Error-Code": "RepoNotFound"})
-
-    def _listing(self):
-        files = [
-            {"rfilename": name, "size": len(content), "blobId": "b", "lfs": self._lfs(content)}
-            for name, content in self.hub.files.items()
-        ]
-        readme = {"rfilename": "README.md", "size": 3, "blobId": "c"}
-        tags = [f"license:{self.hub.licence}"] if self.hub.licence else []
-        return {"id": REPOSITORY, "modelId": REPOSITORY, "sha": COMMIT, "tags": tags, "siblings": [readme, *files]}
-
-    def _lfs(self, content):
-        return {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content), "pointerSize": 134}
-
-    def _send(self, content):
-        hub = self.hub
-        start = int(re.fullmatch(r"bytes=(\d+)-", self.headers["Range"])[1]) if hub.takes_ranges else 0
-        hub.asked.append(start)
-        content = content[::-1] if hub.changed else content
-        self.send_response(206 if hub.takes_ranges else 200)
-        self.send_header("Content-Length", str(len(content) - start))
-        self.end_headers()
-        end = len(content) if hub.breaks_after is None else start + hub.breaks_after
-        self.wfile.write(content[start:end])
-        self.close_connection = True
-
-    def _answer(self, status, body, headers=None):
-        self.send_response(status)
-        for name, value in {"Content-Length": str(len(body)), **(headers or {})}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_):
-        pass
-
-
 @pytest.fixture
 def hub(monkeypatch, official):
     hub = Hub()
@@ -133,8 +63,7 @@ def hub(monkeypatch, official):
     hub.files["Pretrained_weights/tokenunify_pretrained-100m.pth"] = b"another file"
     monkeypatch.setenv("HF_ENDPOINT", hub.url)
     yield hub
-    hub.server.shutdown()
-    hub.server.server_close()
+    hub.close()
 
 
 def get(name="TokenUnify-100M", **settings):
@@ -438,6 +367,12 @@ def test_a_name_that_fits_none_or_two_files_lists_them(hub):
         get("TokenUnify-1B")
     hub.files["TokenUnify-100M/checkpoint-300.pth"] = b"x"
     with pytest.raises(ModelError, match="2 of its files"):
+        get()
+
+
+def test_a_hash_that_is_none_never_names_a_file(hub):
+    hub.sha256 = "../" * 20 + "tmp/x"
+    with pytest.raises(ModelError, match="none of its files"):
         get()
 
 

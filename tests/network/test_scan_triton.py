@@ -50,7 +50,7 @@ def test_all_is_right_in_tritons_interpreter():
 @pytest.mark.slow
 @pytest.mark.skipif(INTERPRETED, reason="this is the interpreter")
 def test_all_is_right_in_tritons_interpreter_for_long_sequences():
-    _interpret("-m", "slow", "-k", "long_sequences_on_the_device")
+    _interpret("-m", "slow", "-k", "on_the_device")
 
 
 @pytest.fixture
@@ -115,7 +115,7 @@ def test_float64_on_the_device_is_left_to_others():
 
 
 @runs
-@pytest.mark.usefixtures("small_tiles")
+@pytest.mark.slow
 def test_the_parity_error_on_the_device_is_tiny():
     assert 0 < parity_error("triton") < 1e-5
 

@@ -138,7 +138,7 @@ class Annotations:
 
         Returns
         -------
-        target, mask : ndarray of bool, shape (C, *box.shape)
+        target, mask : ndarray of bool, shape (C, Z, Y, X), the last three those of the box
             Whether the pair lies in one neuron, and whether that is known.
         """
         box = box or Box.whole(self.shape)

@@ -19,7 +19,7 @@ from napari_tokenunify.errors import VolumeError
 from napari_tokenunify.geometry import Box, Triple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
 
@@ -33,7 +33,6 @@ _FEWEST_BLOCKS = 8  # looked at however large a chunk is
 _DECODED_BYTES = 512 << 20  # chunks are decoded whole: what all blocks together may cost
 _BLOCK_VOXELS = 1 << 18  # held in memory of one chunk
 _UNCHUNKED_BLOCK: Triple = (8, 64, 64)
-_RUN = 32
 
 
 @dataclass(frozen=True)
@@ -79,7 +78,7 @@ def intensity_range(volume: Volume, store: Path | None = None, seed: int = 0) ->
     """Measure the 0.5 and 99.5 percentile of a volume from a bounded sample, or take what was stored.
 
     About 3 million voxels are read in blocks spread over the whole volume, at full resolution (coarser levels
-    are averages and have a narrower range). Runs of one value, such as blank sections and padding, do not count.
+    are averages and have a narrower range). Blank sections and padding do not count.
 
     Parameters
     ----------
@@ -111,50 +110,40 @@ def intensity_range(volume: Volume, store: Path | None = None, seed: int = 0) ->
     return known
 
 
-def informative(array: NDArray[Any]) -> NDArray[Any]:
-    """Return the voxels that are not part of a blank: all runs of about 32 that hold two values or more.
+def tissue(array: NDArray[Any]) -> NDArray[Any]:
+    """Return the voxels that are not blank, nor padding around the tissue.
 
     Parameters
     ----------
     array : ndarray, any shape
-        Cut into runs along its longest axis; a rest of fewer voxels than there are runs is left out.
+        In each line along its longest axis, a stretch of one value at either end does not count.
 
     Returns
     -------
     ndarray, one axis
-        The voxels of those runs, in order.
+        The other voxels, line by line.
     """
-    runs = _runs(array)
-    values: NDArray[Any] = runs[runs.min(axis=1) != runs.max(axis=1)].ravel()
+    longest = max(range(array.ndim), key=lambda axis: (array.shape[axis], axis))
+    if array.shape[longest] < 2:
+        return array.ravel()
+    lines = np.moveaxis(array, longest, -1)
+    blank = np.zeros(lines.shape, bool)
+    for way in (slice(None), slice(None, None, -1)):
+        line, out = lines[..., way], blank[..., way]
+        same = np.logical_and.accumulate(line[..., 1:] == line[..., :-1], axis=-1)
+        out[..., 1:] |= same
+        out[..., :1] |= same[..., :1]
+    values: NDArray[Any] = lines[~blank]
     return values
 
 
-def _runs(array: NDArray[Any]) -> NDArray[Any]:
-    longest = max(range(array.ndim), key=lambda axis: (array.shape[axis], axis))
-    lines = np.moveaxis(array, longest, -1)
-    length = lines.shape[-1]
-    run = length // max(1, length // _RUN)
-    return lines[..., : length - length % run].reshape(-1, run)
-
-
-def _tissue(block: NDArray[Any]) -> NDArray[Any]:
-    """Return the informative voxels but those of the padding's value, which reaches into runs at its border."""
-    runs = _runs(block)
-    low, high = runs.min(axis=1), runs.max(axis=1)
-    values: NDArray[Any] = runs[low != high].ravel()
-    padding = np.unique(low[low == high])
-    if not padding.size:
-        return values
-    rest = values[~np.isin(values, padding)]
-    # a drawn image without noise is nothing but runs of one value
-    return rest if np.unique(rest[:1000]).size > 1 else values
-
-
 def _measure(volume: Volume, seed: int) -> IntensityRange:
-    sample = _sample(volume, np.random.default_rng(seed))
-    if not sample.size:
+    sample = _sample(volume, seed, tissue)
+    if not (sample != sample[:1]).any():  # perhaps a drawing, which without noise is stretches of one value
+        sample = _sample(volume, seed, np.ravel)
+    if not (sample != sample[:1]).any():
         raise VolumeError(
-            volume.uri, "seems blank: no sampled block holds two different values; check that it is the right dataset."
+            volume.uri, f"seems blank: all sampled voxels are {sample[0]}; check that it is the right dataset."
         )
     if not np.isfinite(sample).all():
         raise VolumeError(
@@ -167,8 +156,9 @@ def _measure(volume: Volume, seed: int) -> IntensityRange:
     return IntensityRange(low, high)
 
 
-def _sample(volume: Volume, rng: np.random.Generator) -> NDArray[Any]:
-    """Return voxels from blocks spread over the volume, without runs of one value."""
+def _sample(volume: Volume, seed: int, pick: Callable[[NDArray[Any]], NDArray[Any]]) -> NDArray[Any]:
+    """Return voxels from blocks spread over the volume: a part of what `pick` leaves of each."""
+    rng = np.random.default_rng(seed)
     chunk = _chunk(volume)
     grid = _grid(volume.shape, chunk)
     affordable = max(_FEWEST_BLOCKS, _DECODED_BYTES // (math.prod(chunk) * volume.dtype.itemsize))
@@ -177,7 +167,7 @@ def _sample(volume: Volume, rng: np.random.Generator) -> NDArray[Any]:
     parts: list[NDArray[Any]] = []
     middle = (volume.shape[0] // 2 // chunk[0], volume.shape[1] // 2 // chunk[1], volume.shape[2] // 2 // chunk[2])
     for cell in _cells(grid, middle, min(_TRIES, affordable), rng):
-        values = _tissue(volume.read(_block(cell, chunk, volume.shape, rng)))
+        values = pick(volume.read(_block(cell, chunk, volume.shape, rng)))
         if not values.size:
             continue
         parts.append(values if values.size <= share else values[rng.integers(0, values.size, share)])
@@ -230,7 +220,7 @@ def _fingerprint(volume: Volume) -> str | None:
     # The time of a folder says little of the files deep inside: a few voxels tell more.
     few = volume.checksum(volume.centre_box((1, 64, 64)))
     parts = [facts.get(name) for name in ("inner", "selection", "file_bytes", "file_modified")]
-    text = json.dumps([address, *parts, volume.shape, str(volume.dtype), few], sort_keys=True)
+    text = json.dumps([address, *parts, volume.shape, volume.dtype, few], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

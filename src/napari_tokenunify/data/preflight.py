@@ -301,7 +301,10 @@ def _drift(pairs: Sequence[Pair], voxel_size_nm: VoxelSize | None) -> Iterator[F
     moves = np.array([np.array(pair.move) / (pair.z - pair.before) for pair in pairs])
     means = np.lib.stride_tricks.sliding_window_view(moves, _DRIFT_SECTIONS, axis=0).mean(axis=-1)
     slopes = np.hypot(*means.T)
-    steep = {pair.z for i in np.flatnonzero(slopes > limit).tolist() for pair in pairs[i : i + _DRIFT_SECTIONS]}
+    steep: set[int] = set()
+    for i in np.flatnonzero(slopes > limit).tolist():
+        along = moves[i : i + _DRIFT_SECTIONS] @ means[i] / slopes[i]
+        steep |= {pairs[i + j].z for j in np.flatnonzero(along > limit / 2).tolist()}
     text = (
         f"The content moves on by about {slopes.max():.1f} voxels a section around {{}}: look at the stack from the "
         "side; unless neurites run obliquely there, align it again."

@@ -11,7 +11,7 @@ import numpy as np
 import scipy.fft
 from skimage.feature import hessian_matrix, hessian_matrix_eigvals
 
-from napari_tokenunify.data.intensity import informative
+from napari_tokenunify.data.intensity import tissue
 from napari_tokenunify.errors import VolumeError
 from napari_tokenunify.events import Progress
 from napari_tokenunify.geometry import Box
@@ -31,7 +31,7 @@ _RIDGE_SECTIONS = 16  # that are looked at for the contrast of membranes
 _MEMBRANE_NM = 15.0  # standard deviation of the Gaussian that finds membranes best
 _FINEST_RIDGE = 1.1  # voxels
 _LARGEST_VOXEL_NM = 22.0  # membranes are not seen in larger voxels
-_LEAST_INFORMATIVE = 0.02  # share of a section
+_LEAST_TISSUE = 0.02  # share of a section
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Section:
     spread : float
         95th minus 5th percentile; 0 if the section is blank.
     darkest, brightest : float
-        Share of the voxels that have the lowest, or the highest, value of this section.
+        Share of the voxels that have the lowest, or the highest, value of this section; padding does not count.
     flat : float
         Share of the voxels between these two that equal their neighbour in x: near 1 for labels.
     ridges : tuple of float
@@ -213,9 +213,9 @@ def _measure(z: int, voxels: NDArray[Any], scales: tuple[float, ...]) -> tuple[S
     finite = np.isfinite(voxels)
     if not finite.all():
         voxels = np.where(finite, voxels, np.median(voxels[finite]) if finite.any() else 0)
-    values = informative(voxels)
+    values = tissue(voxels)
     not_finite = int(finite.size - np.count_nonzero(finite))
-    if values.size < _LEAST_INFORMATIVE * voxels.size:
+    if values.size < _LEAST_TISSUE * voxels.size:
         middle = float(np.median(voxels))
         return Section(z, not_finite, middle, 0.0, 0.0, 0.0, 0.0, (), digest), np.zeros(voxels.shape, np.float32)
     low, middle, high = (float(value) for value in np.percentile(values, (5, 50, 95)))

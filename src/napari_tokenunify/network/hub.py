@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 _PIECE: Final = 1 << 20  # bytes between two reports
 _SECONDS: Final = 20  # without an answer
+_SHA256: Final = re.compile("[0-9a-f]{64}")
 _SUFFIXES: Final = (".pth", ".pt", ".ckpt", ".bin", ".safetensors")
 
 
@@ -95,7 +97,7 @@ def list_weights(repository: str) -> list[HubFile]:
     return [
         HubFile(repository, file.rfilename, info.sha or "main", file.lfs.size, file.lfs.sha256, licence)
         for file in info.siblings or ()
-        if file.rfilename.endswith(_SUFFIXES) and file.lfs is not None
+        if file.rfilename.endswith(_SUFFIXES) and file.lfs is not None and _SHA256.fullmatch(file.lfs.sha256)
     ]
 
 

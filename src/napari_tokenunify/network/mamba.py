@@ -193,7 +193,8 @@ def causal_conv(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
             return fused(x, weight, bias, activation="silu")
         padded = functional.pad(x, (weight.shape[1] - 1, 0))
         return functional.silu(functional.conv1d(padded, weight[:, None], bias, groups=len(weight)))
-    # on a CPU a few shifted sums are ten times as fast as a depthwise convolution
+    # on a CPU a few shifted sums are ten times as fast as a depthwise convolution; mixed types would be slow
+    x = x.to(weight.dtype)
     y = torch.addcmul(bias[:, None], x, weight[:, -1:])
     for shift in range(1, min(weight.shape[1], x.shape[2])):
         y[..., shift:].addcmul_(x[..., :-shift], weight[:, -1 - shift, None])

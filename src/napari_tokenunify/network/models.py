@@ -179,7 +179,9 @@ def get_model(config: ModelsGetConfig) -> Generator[Event, None, dict[str, Any]]
     from napari_tokenunify.network.hub import download
 
     path = yield from download(file, models_folder() / ".downloads")
-    facts = {"licence": file.licence, "source": file.page, "description": OFFICIAL.get(config.name, "")}
+    facts = {"licence": file.licence, "source": file.page}
+    if config.name in OFFICIAL:
+        facts["description"] = OFFICIAL[config.name]
     result = yield from _store(path, config.name, facts)
     path.unlink()  # what was made of it is kept
     return {**result, "downloaded": True}
