@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from dataclasses import fields
 
+import pytest
 import torch
 from torch.nn import functional
 
+from napari_tokenunify.network.scan import available_backends
 from napari_tokenunify.network.scan.arguments import ScanArguments
 
 NAMES = tuple(field.name for field in fields(ScanArguments))[:-1]
 SEQUENCES = ("u", "delta", "B", "C", "z")
+NEEDS_NUMBA = pytest.mark.skipif(bool(available_backends()["numba"]), reason="Numba does not work here")
+ON_CPU = ["torch", pytest.param("numba", marks=NEEDS_NUMBA)]
 
 
 def loop(u, delta, A, B, C, D=None, z=None, delta_bias=None, delta_softplus=False):

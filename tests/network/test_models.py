@@ -8,7 +8,6 @@ import sys
 
 import pytest
 import torch
-from fake_hub import COMMIT, REPOSITORY, Hub
 
 from napari_tokenunify.config import ModelsGetConfig, ModelsImportConfig, ModelsInfoConfig, ModelsListConfig
 from napari_tokenunify.errors import ConfigError, ModelError
@@ -20,6 +19,7 @@ from napari_tokenunify.network.models import find_model, get_model, import_model
 from napari_tokenunify.network.official import export_pth
 from napari_tokenunify.network.presets import NetworkConfig
 from napari_tokenunify.network.tokenunify import build_network
+from tests.network.fake_hub import COMMIT, REPOSITORY, Hub
 
 CONFIG = NetworkConfig(widths=(2, 3, 4, 5), hidden=6, depth=1)
 

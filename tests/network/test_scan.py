@@ -1,35 +1,18 @@
 from __future__ import annotations
 
-import logging
 import subprocess
 import sys
 from functools import cache, partial
-from types import ModuleType
 
-import numpy as np
 import pytest
 import torch
-from scipy.special import expit
 
 from napari_tokenunify.errors import ConfigError
-from napari_tokenunify.network import scan as package
 from napari_tokenunify.network.scan import (
-    available_backends,
-    backends,
-    choose_backend,
-    parity_error,
     selective_scan,
     torch_scan,
 )
-from tests.network.scan_reference import NAMES, assert_close, loop, random_case, truth, with_gradients
-
-NEEDS_NUMBA = pytest.mark.skipif(bool(available_backends()["numba"]), reason="Numba does not work here")
-ON_CPU = ["torch", pytest.param("numba", marks=NEEDS_NUMBA)]
-
-
-@pytest.fixture(autouse=True)
-def _nothing_broken(monkeypatch):
-    monkeypatch.setattr(backends, "_broken", {})
+from tests.network.scan_reference import NAMES, ON_CPU, assert_close, loop, random_case, truth, with_gradients
 
 
 @cache
@@ -161,71 +144,6 @@ def test_mamba_ssms_group_axis_is_taken_out(backend):
     assert_close({name: x.reshape(wanted[name].shape) for name, x in found.items()}, wanted)
 
 
-@NEEDS_NUMBA
-def test_the_number_of_threads_changes_no_output_and_hardly_a_gradient(monkeypatch):
-    from napari_tokenunify.network.scan import numba_scan
-
-    monkeypatch.setattr(numba_scan, "SMALL", 0)
-    case, dy, wanted = _case_and_truth((3, 40, 70), torch.float32, 5)
-    outputs = []
-    for threads in (1, 3):
-        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
-        outputs.append(with_gradients(selective_scan, case, dy, delta_softplus=True, backend="numba"))
-        assert_close(outputs[-1], wanted)
-    torch.testing.assert_close(outputs[0]["y"], outputs[1]["y"], rtol=0, atol=0)
-
-
-@NEEDS_NUMBA
-@pytest.mark.parametrize(
-    ("name", "exact", "lowest", "highest", "units"),
-    [
-        ("exponential", np.exp, -87, 88, 1.1),
-        ("softplus", lambda x: np.logaddexp(0, x), -87, 88, 3),
-        ("sigmoid", expit, -87, 88, 3),
-    ],
-)
-def test_the_vector_functions_are_exact_to_the_last_places(name, exact, lowest, highest, units):
-    import numba
-
-    from napari_tokenunify.network.scan import numba_functions
-
-    function = getattr(numba_functions, name)
-
-    @numba.njit
-    def apply(xs, ys):
-        for i in range(xs.size):
-            ys[i] = function(xs[i])
-
-    xs = np.linspace(lowest, highest, 400_001).astype(np.float32)
-    ys = np.empty_like(xs)
-    apply(xs, ys)
-    truth_ = exact(xs.astype(np.float64))
-    assert np.max(np.abs(ys - truth_) / np.spacing(truth_.astype(np.float32))) < units
-    apply(np.full_like(xs, np.nan), ys)
-    assert np.isnan(ys).all()
-    apply(np.array([-np.inf, -1000, 0], np.float32), ys)
-    np.testing.assert_allclose(ys[:3], exact(np.array([-1000.0, -1000.0, 0.0])), atol=1e-37, rtol=1e-6)
-
-
-@NEEDS_NUMBA
-def test_kernels_compile_where_nothing_can_be_written(monkeypatch):
-    import numba
-
-    from napari_tokenunify.network.scan import numba_scan
-
-    asked = []
-
-    def njit(*args, cache=False, **kwargs):
-        asked.append(cache)
-        if cache:
-            raise RuntimeError("cannot cache function 'forward': no locator available")
-        return lambda function: function
-
-    monkeypatch.setattr(numba, "njit", njit)
-    assert numba_scan._compiled.__wrapped__("forward", torch.float32) is not None
-    assert asked == [True, False]
-
-
 def test_shapes_are_known_without_computing():
     case = {name: x.to("meta") for name, x in random_case((2, 3, 1000)).items()}
     found = with_gradients(selective_scan, case, torch.empty(2, 3, 1000, device="meta"), delta_softplus=True)
@@ -249,110 +167,6 @@ def test_shapes_are_known_without_computing():
 def test_what_cannot_be_computed_is_said_in_one_sentence(change, words):
     with pytest.raises(ConfigError, match=words):
         selective_scan(**random_case() | change)
-
-
-def test_every_device_has_its_backend():
-    assert choose_backend("mps") == "torch"
-    assert choose_backend("cuda:0", torch.float64) == "torch"
-    assert choose_backend("cpu") == ("torch" if available_backends()["numba"] else "numba")
-    assert available_backends()["torch"] == ""
-    assert set(available_backends()) == set(package.BACKENDS)
-
-
-@pytest.mark.parametrize("backend", ON_CPU)
-def test_the_parity_error_of_a_backend_that_works_is_tiny(backend):
-    assert 0 < parity_error(backend) < 1e-5
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_there_is_no_parity_error_of_what_cannot_be_used():
-    with pytest.raises(ConfigError, match=r"mamba_ssm.* cannot be used: PyTorch finds no CUDA GPU"):
-        parity_error("mamba_ssm")
-
-
-class _FailingKernels:
-    """The numba backend, but one of its passes does not work."""
-
-    def __init__(self, broken):
-        self.broken = broken
-
-    def __getattr__(self, name):
-        if name == self.broken:
-            raise OSError("no such instruction\nand more")
-        return getattr(backends.import_module("napari_tokenunify.network.scan.numba_scan"), name)
-
-
-@NEEDS_NUMBA
-@pytest.mark.parametrize("broken", ["forward", "backward"])
-def test_a_pass_that_fails_is_reported_once_and_done_by_torch(monkeypatch, caplog, broken):
-    monkeypatch.setattr(backends, "_module", lambda name: _FailingKernels(broken))
-    case, dy, wanted = _case_and_truth((2, 11, 64), torch.float32)
-    with caplog.at_level(logging.WARNING):
-        for _ in range(2):
-            assert_close(with_gradients(selective_scan, case, dy, delta_softplus=True), wanted)
-    assert [record.getMessage() for record in caplog.records] == [
-        "The numba backend of the selective scan failed and is not used any more: OSError: no such instruction"
-    ]
-    assert choose_backend("cpu") == "torch"
-    with pytest.raises(ConfigError, match=r"it failed .*no such instruction"):
-        selective_scan(**case, backend="numba")
-
-
-@NEEDS_NUMBA
-def test_too_little_memory_is_no_reason_to_try_the_next_backend(monkeypatch):
-    class Full:
-        def forward(self, *_, **__):
-            raise torch.OutOfMemoryError("out of memory")
-
-    monkeypatch.setattr(backends, "_module", lambda name: Full())
-    with pytest.raises(torch.OutOfMemoryError):
-        selective_scan(**random_case())
-    assert choose_backend("cpu") == "numba"
-
-
-@pytest.mark.parametrize(
-    ("error", "reason", "reports"),
-    [
-        (ModuleNotFoundError("No module named 'numba'", name="numba"), "numba is not installed", 0),
-        (ImportError("numba needs another numpy"), "it failed (ImportError: numba needs another numpy)", 1),
-    ],
-)
-def test_a_backend_that_does_not_import_is_passed_over(monkeypatch, caplog, error, reason, reports):
-    def refuse(name):
-        raise error
-
-    monkeypatch.setattr(backends, "_module", refuse)
-    backends._try_import.cache_clear()
-    try:
-        with caplog.at_level(logging.WARNING):
-            assert available_backends()["numba"] == reason
-            assert choose_backend("cpu") == "torch"
-    finally:
-        backends._try_import.cache_clear()
-    assert len(caplog.records) == reports
-
-
-def test_mamba_ssm_is_given_the_types_its_kernels_take(monkeypatch):
-    given = {}
-
-    def selective_scan_fn(*tensors):
-        given.update(zip((*NAMES, "delta_softplus"), tensors, strict=True))
-        return tensors[0]
-
-    interface = ModuleType("mamba_ssm.ops.selective_scan_interface")
-    interface.selective_scan_fn = selective_scan_fn
-    for name, module in [("mamba_ssm", ModuleType("mamba_ssm")), ("mamba_ssm.ops", ModuleType("mamba_ssm.ops"))]:
-        monkeypatch.setitem(sys.modules, name, module)
-    monkeypatch.setitem(sys.modules, interface.__name__, interface)
-    from napari_tokenunify.network.scan import mamba_ssm_scan
-    from napari_tokenunify.network.scan.arguments import ScanArguments
-
-    monkeypatch.delitem(sys.modules, mamba_ssm_scan.__name__)
-    case = random_case(dtype=torch.float32) | {"u": torch.zeros(2, 11, 64, dtype=torch.bfloat16)}
-    case["A"] = case["A"].double()
-    mamba_ssm_scan.scan(ScanArguments(**case, delta_softplus=True))
-    assert {given[name].dtype for name in ("u", "delta", "B", "C", "z")} == {torch.bfloat16}
-    assert {given[name].dtype for name in ("A", "D", "delta_bias")} == {torch.float32}
 
 
 def test_the_network_package_loads_no_torch_by_itself():

@@ -5,7 +5,8 @@ all else in a scan. In float64, where only correctness counts, that is what is d
 """
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator, call-arg, arg-type"
-# (Numba compiles these; it finds the types out by itself.)
+# (Numba compiles these; it finds the types out by itself. What it keeps on disk goes by the date of numba_kernels.py
+# alone: after a change here, touch that.)
 
 from __future__ import annotations
 

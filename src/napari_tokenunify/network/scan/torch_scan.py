@@ -9,18 +9,17 @@ overflows that would not do so in a plain loop.
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.nn import functional
-from torch.utils.checkpoint import checkpoint
+
+from napari_tokenunify.network.scan.arguments import ScanArguments
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torch import Tensor
-
-    from napari_tokenunify.network.scan.arguments import ScanArguments
 
 CHUNK = 256
 RUN = 16
@@ -43,7 +42,7 @@ def scan(arguments: ScanArguments) -> Tensor:
     rows = []
     for chunk in arguments.split(CHUNK):
         if arguments.needs_grad:
-            row, h = checkpoint(_scan_chunk, chunk, h, use_reentrant=False, preserve_rng_state=False)
+            row, h = _RecomputedChunk.apply(chunk.delta_softplus, h, *chunk.tensors)  # type: ignore[no-untyped-call]
         else:
             row, h = _scan_chunk(chunk, h)
         rows.append(row)
@@ -68,6 +67,28 @@ def _scan_chunk(chunk: ScanArguments, h: Tensor) -> tuple[Tensor, Tensor]:
     if chunk.z is not None:
         y = y * functional.silu(chunk.z.permute(2, 0, 1))
     return y.to(dtype), states[-1]
+
+
+class _RecomputedChunk(torch.autograd.Function):
+    """A chunk that keeps only what it was given; `torch.utils.checkpoint` would do, but takes seconds to import."""
+
+    @staticmethod
+    def forward(ctx: Any, delta_softplus: bool, h: Tensor, *tensors: Any) -> tuple[Tensor, Tensor]:
+        ctx.delta_softplus = delta_softplus
+        ctx.save_for_backward(h, *tensors)
+        return _scan_chunk(ScanArguments(*tensors, delta_softplus=delta_softplus), h)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *from_later: Tensor) -> tuple[Tensor | None, ...]:
+        saved = zip(ctx.saved_tensors, ctx.needs_input_grad[1:], strict=True)
+        again: list[Any] = [None if x is None else x.detach().requires_grad_(needed) for x, needed in saved]
+        with torch.enable_grad():
+            results = _scan_chunk(ScanArguments(*again[1:], delta_softplus=ctx.delta_softplus), again[0])
+        pairs = [(x, dx) for x, dx in zip(results, from_later, strict=True) if x.requires_grad]
+        leaves = [x for x in again if x is not None and x.requires_grad]
+        found = iter(torch.autograd.grad([x for x, _ in pairs], leaves, [dx for _, dx in pairs]))
+        return (None, *(next(found) if needed else None for needed in ctx.needs_input_grad[1:]))
 
 
 def recurrence(decay: Tensor, gain: Tensor) -> Tensor:
