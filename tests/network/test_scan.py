@@ -128,6 +128,21 @@ def test_without_gradients_the_output_is_the_same_and_nothing_is_kept(backend, m
 
 
 @pytest.mark.parametrize("backend", ON_CPU)
+def test_less_is_kept_for_the_backward_pass_than_the_states_of_all_tokens(backend):
+    case = {name: x.requires_grad_() for name, x in random_case((1, 32, 2048)).items()}
+    kept = {}
+
+    def pack(tensor):
+        storage = tensor.untyped_storage()
+        kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        y = selective_scan(**case, delta_softplus=True, backend=backend)
+    assert sum(kept.values()) < 1.2 * sum(x.nbytes for x in (*case.values(), y))
+
+
+@pytest.mark.parametrize("backend", ON_CPU)
 def test_autocast_changes_nothing(backend):
     case, dy, wanted = _case_and_truth((2, 11, 64), torch.bfloat16)
     with torch.autocast("cpu", torch.bfloat16):

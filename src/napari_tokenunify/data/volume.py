@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field, replace
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_tokenunify.data.formats.detect import format_reader
 from napari_tokenunify.data.source import LazyArray, Location, Source, SourceLevel, as_voxel_size
 from napari_tokenunify.errors import DatasetChoiceError, VolumeError
 from napari_tokenunify.geometry import Box, Triple, VoxelSize
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     import dask.array as da
@@ -282,7 +281,7 @@ def open_volume(uri: str | Path, voxel_size_nm: VoxelSize | None = None) -> Volu
     """
     location = Location.parse(uri)
     try:
-        source = _opener(location)(location)
+        source = format_reader(location)(location)
         volume = _volume(location, source)
     except VolumeError:
         raise
@@ -310,71 +309,6 @@ def list_datasets(uri: str | Path) -> tuple[str, ...]:
     except DatasetChoiceError as error:
         return tuple(candidate.inner for candidate in error.candidates)
     return ("", *volume.provenance["others"])
-
-
-def _opener(location: Location) -> Callable[[Location], Source]:
-    module = _format_module(location)
-    opener: Callable[[Location], Source] = import_module(f"napari_tokenunify.data.{module}").open_source
-    return opener
-
-
-_SIGNATURES = (
-    (b"\x89HDF\r\n\x1a\n", "hdf5_files"),
-    (b"II*\0", "tiff_files"),
-    (b"MM\0*", "tiff_files"),
-    (b"II+\0", "tiff_files"),
-    (b"MM\0+", "tiff_files"),
-    (b"\x93NUMPY", "numpy_files"),
-)
-_SUFFIXES = {
-    ".h5": "hdf5_files",
-    ".hdf5": "hdf5_files",
-    ".hdf": "hdf5_files",
-    ".tif": "tiff_files",
-    ".tiff": "tiff_files",
-    ".npy": "numpy_files",
-    ".npz": "numpy_files",
-    ".zarr": "zarr_files",
-    ".zip": "zarr_files",
-    ".ozx": "zarr_files",
-    ".n5": "n5_files",
-    ".precomputed": "precomputed_files",
-}
-_MARKERS = (
-    ("zarr.json", "zarr_files"),
-    (".zgroup", "zarr_files"),
-    (".zarray", "zarr_files"),
-    (".zattrs", "zarr_files"),
-    ("attributes.json", "n5_files"),
-    ("s0/attributes.json", "n5_files"),
-    ("info", "precomputed_files"),
-)
-
-
-def _format_module(location: Location) -> str:
-    """Name the module that reads `location`: by what is inside, then by the ending of the name."""
-    by_suffix = next((_SUFFIXES[s] for s in reversed(location.suffixes) if s in _SUFFIXES), None)
-    if location.is_remote:
-        scheme = location.where.split("://")[0]
-        return "precomputed_files" if scheme == "precomputed" else by_suffix or "zarr_files"
-    path = location.path
-    if path.is_dir():
-        by_marker = next((module for name, module in _MARKERS if (path / name).is_file()), None)
-        return by_marker or by_suffix or "section_files"
-    if not path.is_file():
-        raise VolumeError(location.uri, "nothing is there: check the path, and that the drive is connected.")
-    with path.open("rb") as file:
-        head = file.read(8)
-    by_signature = next((module for signature, module in _SIGNATURES if head.startswith(signature)), None)
-    if by_signature or by_suffix:
-        return by_signature or by_suffix or ""
-    if {".png", ".jpg", ".jpeg"} & set(location.suffixes):
-        raise VolumeError(location.uri, "is one 2-D image: give the folder that holds all sections of the stack.")
-    raise VolumeError(
-        location.uri,
-        "is of no known format: convert it to OME-Zarr, HDF5 or a multi-page TIFF (known are also Zarr, N5, "
-        "NPY, NPZ, Neuroglancer precomputed and folders of TIFF, PNG or JPG sections).",
-    )
 
 
 def _volume(location: Location, source: Source) -> Volume:

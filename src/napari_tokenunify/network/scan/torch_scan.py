@@ -66,7 +66,7 @@ def _scan_chunk(chunk: ScanArguments, h: Tensor) -> tuple[Tensor, Tensor]:
         y = y + chunk.D * u
     if chunk.z is not None:
         y = y * functional.silu(chunk.z.permute(2, 0, 1))
-    return y.to(dtype), states[-1]
+    return y.to(dtype), states[-1].clone()  # a view would keep all states
 
 
 class _RecomputedChunk(torch.autograd.Function):

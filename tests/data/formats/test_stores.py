@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from napari_tokenunify.data.stores import Files, ancestors, find_datasets, join, uppermost
+from napari_tokenunify.data.formats.stores import Files, ancestors, find_datasets, join, uppermost
 from napari_tokenunify.errors import Candidate, VolumeError
 
 TREE = {"": ["a", "b", "bad"], "a": ["a/x", "a/y"], "b": [], "a/x": None, "a/y": None}

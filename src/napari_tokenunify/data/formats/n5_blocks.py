@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numcodecs import lz4, zstd
 
-from napari_tokenunify.data.blosc import CheckedBlosc
+from napari_tokenunify.data.formats.blosc import CheckedBlosc
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 from numpy.lib import format as npy_format
 
-from napari_tokenunify.data.flat_file import FlatFile
+from napari_tokenunify.data.formats.flat_file import FlatFile
 from napari_tokenunify.data.source import Location, Source, SourceLevel, as_voxel_size, choose_dataset, default_axes
 from napari_tokenunify.errors import Candidate, VolumeError
 

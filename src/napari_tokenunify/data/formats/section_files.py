@@ -13,9 +13,17 @@ import numpy as np
 import tifffile
 from PIL import JpegImagePlugin, PngImagePlugin
 
+from napari_tokenunify.data.formats.tiff_headers import (
+    BITS,
+    LENGTH,
+    PLANES,
+    SAMPLE_FORMAT,
+    SAMPLES,
+    WIDTH,
+    read_headers,
+)
+from napari_tokenunify.data.formats.tiff_pages import open_series, quiet_tifffile
 from napari_tokenunify.data.source import Location, Source, SourceLevel
-from napari_tokenunify.data.tiff_headers import BITS, LENGTH, PLANES, SAMPLE_FORMAT, SAMPLES, WIDTH, read_headers
-from napari_tokenunify.data.tiff_pages import open_series, quiet_tifffile
 from napari_tokenunify.errors import TokenUnifyError, VolumeError
 
 if TYPE_CHECKING:

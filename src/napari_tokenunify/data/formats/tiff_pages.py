@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_tokenunify.data.flat_file import FlatFile
-from napari_tokenunify.data.tiff_headers import PageHeader, read_headers
+from napari_tokenunify.data.formats.flat_file import FlatFile
+from napari_tokenunify.data.formats.tiff_headers import PageHeader, read_headers
 from napari_tokenunify.errors import VolumeError
 
 if TYPE_CHECKING:

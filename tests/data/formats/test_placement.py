@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from napari_tokenunify.data.placement import Placement, nm_per_unit
+from napari_tokenunify.data.formats.placement import Placement, nm_per_unit
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from napari_tokenunify.data.flat_file import FlatFile
+from napari_tokenunify.data.formats.flat_file import FlatFile
 
 INDEXES = [
     (slice(0, 4), slice(0, 5), slice(0, 6)),

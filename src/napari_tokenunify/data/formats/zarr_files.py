@@ -11,10 +11,18 @@ import zarr
 from zarr.codecs import BloscCodec, ShardingCodec
 from zarr.storage import FsspecStore, LocalStore, WrapperStore, ZipStore
 
-from napari_tokenunify.data.blosc import CheckedBlosc
-from napari_tokenunify.data.placement import Placement
+from napari_tokenunify.data.formats.blosc import CheckedBlosc
+from napari_tokenunify.data.formats.placement import Placement
+from napari_tokenunify.data.formats.stores import (
+    Files,
+    ancestors,
+    find_datasets,
+    is_zip,
+    join,
+    open_with_access,
+    uppermost,
+)
 from napari_tokenunify.data.source import Location, Source, SourceLevel, choose_dataset, default_axes
-from napari_tokenunify.data.stores import Files, ancestors, find_datasets, is_zip, join, open_with_access, uppermost
 from napari_tokenunify.errors import Candidate, VolumeError
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import tifffile
 
-from napari_tokenunify.data.flat_file import FlatFile
-from napari_tokenunify.data.tiff_pages import PageArray, open_series, quiet_tifffile
+from napari_tokenunify.data.formats.flat_file import FlatFile
+from napari_tokenunify.data.formats.tiff_pages import PageArray, open_series, quiet_tifffile
 from napari_tokenunify.errors import VolumeError
 
 STACK = np.random.default_rng(0).integers(0, 60_000, (5, 50, 70), np.uint16)

@@ -4,7 +4,7 @@ import numcodecs
 import numpy as np
 import pytest
 
-from napari_tokenunify.data.blosc import CheckedBlosc
+from napari_tokenunify.data.formats.blosc import CheckedBlosc
 
 DATA = np.random.default_rng(0).integers(0, 16, 200_000, np.uint8)
 CHUNKS = {name: numcodecs.Blosc(name, shuffle=1).encode(DATA) for name in numcodecs.blosc.list_compressors()}

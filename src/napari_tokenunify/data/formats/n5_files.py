@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_tokenunify.data.n5_blocks import COMPRESSIONS, read_block
-from napari_tokenunify.data.placement import Placement
+from napari_tokenunify.data.formats.n5_blocks import COMPRESSIONS, read_block
+from napari_tokenunify.data.formats.placement import Placement
+from napari_tokenunify.data.formats.stores import Files, ancestors, find_datasets, join, open_with_access, uppermost
 from napari_tokenunify.data.source import Location, Source, SourceLevel, choose_dataset, default_axes
-from napari_tokenunify.data.stores import Files, ancestors, find_datasets, join, open_with_access, uppermost
 from napari_tokenunify.errors import Candidate, VolumeError
 
 if TYPE_CHECKING:

@@ -10,8 +10,9 @@ import PIL.Image
 import pytest
 import tifffile
 
-from napari_tokenunify.data import open_volume, section_files
-from napari_tokenunify.data.section_files import natural_key
+from napari_tokenunify.data import open_volume
+from napari_tokenunify.data.formats import section_files
+from napari_tokenunify.data.formats.section_files import natural_key
 from napari_tokenunify.errors import VolumeError
 from napari_tokenunify.geometry import Box
 

@@ -8,9 +8,9 @@ from xml.etree import ElementTree as ET
 
 import tifffile
 
+from napari_tokenunify.data.formats.tiff_headers import read_headers
+from napari_tokenunify.data.formats.tiff_pages import open_series, quiet_tifffile
 from napari_tokenunify.data.source import Location, Source, SourceLevel, as_voxel_size, choose_dataset
-from napari_tokenunify.data.tiff_headers import read_headers
-from napari_tokenunify.data.tiff_pages import open_series, quiet_tifffile
 from napari_tokenunify.errors import Candidate, DatasetChoiceError, VolumeError
 
 if TYPE_CHECKING:

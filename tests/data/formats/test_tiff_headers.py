@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from napari_tokenunify.data.tiff_headers import BITS, LENGTH, SAMPLE_FORMAT, SAMPLES, WIDTH, read_headers
+from napari_tokenunify.data.formats.tiff_headers import BITS, LENGTH, SAMPLE_FORMAT, SAMPLES, WIDTH, read_headers
 from napari_tokenunify.errors import VolumeError
 
 SECTIONS = np.zeros((5, 20, 24), np.uint16)
