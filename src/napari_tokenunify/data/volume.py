@@ -283,7 +283,7 @@ def open_volume(uri: str | Path, voxel_size_nm: VoxelSize | None = None) -> Volu
     try:
         source = format_reader(location)(location)
         volume = _volume(location, source)
-    except VolumeError:
+    except (VolumeError, ImportError, SyntaxError):  # the last two are faults of an installation, not of a file
         raise
     except PermissionError as error:
         raise VolumeError(location.uri, "may not be read by you: ask its owner for the permission.") from error
