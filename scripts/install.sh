@@ -1,9 +1,9 @@
 # Shared by scripts/demo and scripts/test: what a fresh Debian or Ubuntu machine lacks. Sourced, not run.
 
-# What Qt and OpenGL load at run time.
-SCREEN_PACKAGES="libgl1 libegl1 libopengl0 libglx-mesa0 libgl1-mesa-dri libxkbcommon-x11-0 libdbus-1-3 libxcb-cursor0
-    libxcb-icccm4 libxcb-image0 libxcb-keysyms1 libxcb-randr0 libxcb-render-util0 libxcb-shape0 libxcb-xinerama0
-    libxcb-xkb1"
+# What Qt and OpenGL load at run time. libglib2.0-bin stands for glib itself, whose name differs between releases.
+SCREEN_PACKAGES="fontconfig libglib2.0-bin libgl1 libegl1 libopengl0 libglx-mesa0 libgl1-mesa-dri libxkbcommon-x11-0
+    libdbus-1-3 libxcb-cursor0 libxcb-icccm4 libxcb-image0 libxcb-keysyms1 libxcb-randr0 libxcb-render-util0
+    libxcb-shape0 libxcb-xinerama0 libxcb-xkb1"
 
 has_display() {
     [[ "$(uname)" != Linux || -n "${DISPLAY:-}${WAYLAND_DISPLAY:-}" ]]
