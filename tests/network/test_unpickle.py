@@ -184,7 +184,7 @@ def test_a_pickle_that_makes_no_sense_is_a_damaged_file(tmp_path, program):
 
 
 def test_an_enum_is_refused_because_only_a_call_makes_one(tmp_path):
-    with pytest.raises(ModelError, match=r"test_unpickle\.Mode"):
+    with pytest.raises(ModelError, match="wants to run"):  # the class, or getattr in older Pythons
         read_pth(save(tmp_path / "a.pth", {"mode": Mode.TRAIN}), all_tensors)
 
 
