@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from napari_tokenunify.network.blocks import add
+from napari_tokenunify.network.blocks import add, full_precision
 from napari_tokenunify.network.scan import selective_scan
 
 if TYPE_CHECKING:
@@ -167,9 +167,11 @@ class MambaLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, width, D, H, W) to the same shape."""
-        tokens = x.flatten(2).transpose(1, 2)  # (B, L, width), a view where x is channels-last
         runs = x.shape[2] if self.slices == "z" else self.slices
-        y: Tensor = self.mamba(self.norm(tokens), runs).transpose(1, 2).reshape(x.shape)
+        with full_precision(x, wanted=True):  # on a CPU half precision would only be converted to and fro here
+            x = x.to(self.norm.weight.dtype) if x.device.type == "cpu" else x
+            tokens = x.flatten(2).transpose(1, 2)  # (B, L, width), a view where x is channels-last
+            y: Tensor = self.mamba(self.norm(tokens), runs).transpose(1, 2).reshape(x.shape)
         return x + y if self.residual else y
 
 
@@ -193,8 +195,7 @@ def causal_conv(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
             return fused(x, weight, bias, activation="silu")
         padded = functional.pad(x, (weight.shape[1] - 1, 0))
         return functional.silu(functional.conv1d(padded, weight[:, None], bias, groups=len(weight)))
-    # on a CPU a few shifted sums are ten times as fast as a depthwise convolution; mixed types would be slow
-    x = x.to(weight.dtype)
+    # on a CPU a few shifted sums are ten times as fast as a depthwise convolution
     y = torch.addcmul(bias[:, None], x, weight[:, -1:])
     for shift in range(1, min(weight.shape[1], x.shape[2])):
         y[..., shift:].addcmul_(x[..., :-shift], weight[:, -1 - shift, None])
