@@ -1,7 +1,7 @@
 """Changed copies of a training crop: what another specimen, knife or microscope might have shown.
 
 Read `apply.py` first (the settings, and the fixed order), then `geometric.py` (image and labels together) and
-`intensity.py` (grey values). `perturb.py` holds what TokenUnify's pre-training does to its crops.
+`intensity.py` (grey values). `perturbation.py` holds what TokenUnify's pre-training does to its crops.
 All are plain functions from arrays to arrays; the random generator is passed in, and no input is ever changed.
 """
 
