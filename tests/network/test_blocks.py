@@ -127,3 +127,20 @@ def assert_same(ours, theirs, *inputs):
     yours.square().sum().backward()
     for name, parameter in theirs.named_parameters():
         torch.testing.assert_close(ours.get_parameter(name).grad, parameter.grad, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "size"),
+    [((3, 3, 3), (2, 20, 20)), ((5, 5, 5), (4, 20, 20)), ((1, 5, 5), (8, 1, 1)), ((3, 3, 3), (4, 9, 9))],
+)
+def test_weights_learn_in_half_precision_where_the_kernel_is_longer_than_the_input(kernel, size):
+    conv = Conv3d(32, 32, kernel, padding=tuple(extent // 2 for extent in kernel))
+    raw = torch.randn(1, 32, *size)
+    wanted = torch.autograd.grad(conv(raw).square().sum(), conv.weight)[0]
+    for _ in range(5):
+        dirt = [torch.full((n,), torch.nan) for n in (conv.weight.numel(), 2 * conv.weight.numel())]
+        del dirt  # what is not written to shows
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = conv(channels_last(raw)).float().square().sum()
+        given = torch.autograd.grad(loss, conv.weight)[0]
+        assert (given - wanted).abs().max() < 0.05 * wanted.abs().max()

@@ -122,12 +122,18 @@ class Conv3d(nn.Conv3d):
     There torch takes code that is five to twenty times slower than oneDNN's. A 1x1x1 kernel becomes a matrix product
     instead, and another small kernel a convolution in 2-D: sections as samples, their neighbours as further channels.
     Padding is given as numbers, not as "same".
+
+    Where the kernel is longer than the input along some axis, a CPU computes in fp32: in bfloat16 oneDNN (torch 2.13)
+    leaves the gradient of some weights unwritten there, which then holds whatever the memory held before.
     """
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, in, D, H, W) to (B, out, D', H', W')."""
-        with full_precision(x, wanted=self.in_channels == 1):
-            return self._by_quickest_path(x) if x.device.type == "cpu" else super().forward(x)
+        if x.device.type != "cpu":
+            return super().forward(x)
+        reaches_across = any(size < extent for size, extent in zip(x.shape[2:], self.kernel_size, strict=True))
+        with full_precision(x, wanted=self.in_channels == 1 or reaches_across):
+            return self._by_quickest_path(x.to(self.weight.dtype) if reaches_across else x)
 
     def _by_quickest_path(self, x: Tensor) -> Tensor:
         if self.kernel_size == self.stride == (1, 1, 1):

@@ -1,0 +1,151 @@
+"""A forward pass of `base` on a CPU: the share of its Mamba part, what bf16 gains and costs, our blocks and MONAI's.
+
+All is measured in turns in one run, on a 16x160x160 crop of real EM; a ratio is the median over the rounds. Before bf16
+is held against fp32 the network is trained for a few steps: fresh weights give affinities near 0.5 and hide much.
+
+    python benchmarks/network_forward.py --data ../shared/data      # 4 minutes
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import time
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from napari_tokenunify.affinities import known_affinities
+from napari_tokenunify.data import open_volume
+from napari_tokenunify.geometry import Box
+from napari_tokenunify.network import NETWORK_PRESETS, TokenUnify, build_network
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+CROP = (16, 160, 160)
+
+
+def real_crop(data: Path, start: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
+    """Return grey values (1, 1, D, H, W) in 0..1 and known affinities (1, 3, D, H, W)."""
+    box = Box(start, tuple(a + n for a, n in zip(start, CROP, strict=True)))
+    raw, labels = (open_volume(f"{data / 'fib25_train_test.npz'}::{name}").read(box) for name in ("raw", "labels"))
+    target, _ = known_affinities(labels)
+    return torch.from_numpy(raw)[None, None].float() / 255, torch.from_numpy(target)[None].float()
+
+
+def train(network: TokenUnify, data: Path, steps: int) -> None:
+    """Give the affinities some contrast."""
+    raw, target = real_crop(data, (0, 0, 0))
+    optimiser = torch.optim.AdamW(network.parameters(), 1e-3)
+    for _ in range(steps):
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = network(raw).float()
+        loss = nn.functional.binary_cross_entropy_with_logits(logits, target)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    network.eval()
+
+
+@torch.inference_mode()
+def seconds(function: Callable[[], object]) -> float:
+    """Time one call."""
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start
+
+
+def mamba_share(network: TokenUnify, raw: Tensor, rounds: int) -> list[float]:
+    """Return the Mamba layers' share of each fp32 forward pass, by the clock inside one and the same pass."""
+    spent, started = [0.0], [0.0]
+    hooks = []
+    for stage in network.vit.stages:
+        hooks.append(stage.register_forward_pre_hook(lambda *_: started.__setitem__(0, time.perf_counter())))
+        hooks.append(
+            stage.register_forward_hook(lambda *_: spent.__setitem__(0, spent[0] + time.perf_counter() - started[0]))
+        )
+    shares = []
+    for _ in range(rounds):
+        spent[0] = 0.0
+        total = seconds(lambda: network(raw))
+        shares.append(spent[0] / total)
+    for hook in hooks:
+        hook.remove()
+    return shares
+
+
+def bf16(network: TokenUnify, raw: Tensor, rounds: int) -> tuple[float, float]:
+    """Return how many times as long fp32 takes, and the largest difference of an affinity."""
+    results: dict[bool, Tensor] = {}
+
+    def run(enabled: bool) -> None:
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            results[enabled] = network.affinities(raw)
+
+    ratio = statistics.median(seconds(lambda: run(False)) / seconds(lambda: run(True)) for _ in range(rounds))
+    return ratio, float((results[True] - results[False]).abs().max())
+
+
+def against_monai(raw: Tensor, rounds: int) -> dict[str, float]:
+    """Return for each kind of block how many times as long MONAI's takes, in fp32 at the sizes of `base`."""
+    from monai.networks.blocks import UnetrBasicBlock, UnetrUpBlock
+
+    from napari_tokenunify.network.blocks import BasicBlock, UpBlock, channels_last
+
+    kernel, norm = (1, 5, 5), "instance"
+    skip, below = torch.randn(1, 32, *CROP), torch.randn(1, 64, *(n // 2 for n in CROP))
+    pairs = {
+        "encoder1": (BasicBlock(1, 32, kernel), UnetrBasicBlock(3, 1, 32, kernel, 1, norm, res_block=True), (raw,)),
+        "decoder2": (
+            UpBlock(64, 32, kernel, (2, 2, 2)),
+            UnetrUpBlock(3, 64, 32, kernel, 2, norm, res_block=True),
+            (below, skip),
+        ),
+    }
+    found = {}
+    for name, (ours, theirs, inputs) in pairs.items():
+        theirs.load_state_dict(ours.state_dict())
+        ready = [channels_last(x) for x in inputs]  # as in our network
+        difference = (ours(*ready) - theirs(*inputs)).abs().max()
+        if difference > 1e-3:
+            raise SystemExit(f"{name} gives another result than MONAI's: {difference:.2g}")
+        turns = (seconds(lambda: theirs(*inputs)) / seconds(lambda: ours(*ready)) for _ in range(rounds))  # noqa: B023
+        found[name] = statistics.median(turns)
+    return found
+
+
+def main() -> None:
+    """Print the rows; exit code 1 if a target is missed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=Path(__file__).parents[2] / "shared" / "data")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--train-steps", type=int, default=20)
+    arguments = parser.parse_args()
+    torch.manual_seed(0)
+    raw, _ = real_crop(arguments.data, (130, 40, 40))
+    network = build_network(NETWORK_PRESETS["base"])
+    train(network, arguments.data, arguments.train_steps)
+    seconds(lambda: network(raw))  # compile
+    shares = mamba_share(network, raw, arguments.rounds)
+    gain, difference = bf16(network, raw, arguments.rounds)
+    rows = [
+        ("share of the Mamba part in fp32", statistics.median(shares), "<= 0.25", statistics.median(shares) <= 0.25),
+        ("fp32 against bf16, time", gain, ">= 1.8", gain >= 1.8),
+        ("fp32 against bf16, largest difference of an affinity", difference, "<= 0.02", difference <= 0.02),
+    ]
+    if find_spec("monai"):
+        for name, ratio in against_monai(raw, arguments.rounds).items():
+            rows.append((f"MONAI's block against ours, time, {name}", ratio, ">= 1", ratio >= 1))
+    print("| what | found | target | met |\n|---|---:|---|---|")
+    for what, found, target, met in rows:
+        print(f"| {what} | {found:.3f} | {target} | {'yes' if met else 'NO'} |")
+    sys.exit(not all(met for *_, met in rows))
+
+
+if __name__ == "__main__":
+    main()
