@@ -9,13 +9,26 @@ import sys
 import pytest
 import torch
 
-from napari_tokenunify.config import ModelsGetConfig, ModelsImportConfig, ModelsInfoConfig, ModelsListConfig
+from napari_tokenunify.config import (
+    ModelsExportConfig,
+    ModelsGetConfig,
+    ModelsImportConfig,
+    ModelsInfoConfig,
+    ModelsListConfig,
+)
 from napari_tokenunify.errors import ConfigError, ModelError
 from napari_tokenunify.events import Message, Progress
 from napari_tokenunify.network import models
 from napari_tokenunify.network.card import ModelCard, read_card
 from napari_tokenunify.network.checkpoint import load_checkpoint, save_checkpoint
-from napari_tokenunify.network.models import find_model, get_model, import_model, list_models, show_model
+from napari_tokenunify.network.models import (
+    export_model,
+    find_model,
+    get_model,
+    import_model,
+    list_models,
+    show_model,
+)
 from napari_tokenunify.network.official import export_pth
 from napari_tokenunify.network.presets import NetworkConfig
 from napari_tokenunify.network.tokenunify import build_network
@@ -199,6 +212,19 @@ def test_offsets_are_given_where_the_file_does_not_tell(tmp_path):
         follow(import_model(ModelsImportConfig(path=str(tmp_path / "a.pth"), name="far")))
     follow(import_model(ModelsImportConfig(path=str(tmp_path / "a.pth"), name="far", offsets="-1,0,0 0,-9,0")))
     assert read_card(find_model("far")).network == config
+
+
+def test_an_exported_model_can_be_imported_again(tmp_path, folder):
+    save(folder / "mine", name="mine")
+    _, result = follow(export_model(ModelsExportConfig(model="mine", out=str(tmp_path / "mine.pth"))))
+    follow(import_model(ModelsImportConfig(path=result["out"], name="again")))
+    assert read_card(folder / "again").weights_sha256 == read_card(folder / "mine").weights_sha256
+
+
+def test_an_export_needs_an_ending_that_says_what_it_is(tmp_path, folder):
+    save(folder / "mine")
+    with pytest.raises(ModelError, match=r"\.pth for the official code"):
+        follow(export_model(ModelsExportConfig(model="mine", out=str(tmp_path / "mine.onnx"))))
 
 
 @pytest.mark.parametrize("name", ["", "..", "a/b", ".hidden", "a b"])

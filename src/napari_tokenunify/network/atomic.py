@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from safetensors import SafetensorError
 
-from napari_tokenunify.errors import ModelError
+from napari_tokenunify.errors import ModelError, TokenUnifyError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
+def whole_file(path: Path, error: type[TokenUnifyError] = ModelError) -> Iterator[Path]:
     """Write a file under another name, and give it its own once it is whole and on the disk.
 
     Until then a file of that name stays as it was, whatever happens: an error, a kill, a power cut. What a kill left
@@ -27,6 +27,8 @@ def whole_file(path: Path) -> Iterator[Path]:
     ----------
     path : Path
         The file to make or replace; its folder is made if missing.
+    error : type
+        What to raise.
 
     Yields
     ------
@@ -35,8 +37,8 @@ def whole_file(path: Path) -> Iterator[Path]:
 
     Raises
     ------
-    ModelError
-        If it cannot be written, e.g. because the disk is full.
+    TokenUnifyError
+        Of the type `error`, if it cannot be written, e.g. because the disk is full.
     """
     part = path.with_name(f".{path.name}.part")
     try:
@@ -49,9 +51,9 @@ def whole_file(path: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         part.replace(path)
         _sync_folder(path.parent)
-    except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors have their own for a full disk
-        reason = getattr(error, "strerror", None) or error
-        raise ModelError(f"{path}: cannot be written ({reason}); what was there before is still there.") from error
+    except (OSError, RuntimeError, SafetensorError) as cause:  # torch and safetensors have their own for a full disk
+        reason = getattr(cause, "strerror", None) or cause
+        raise error(f"{path}: cannot be written ({reason}); what was there before is still there.") from cause
     finally:
         with suppress(OSError):
             part.unlink()

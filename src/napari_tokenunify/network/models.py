@@ -25,7 +25,13 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
     from napari_tokenunify.affinities import Offset
-    from napari_tokenunify.config import ModelsGetConfig, ModelsImportConfig, ModelsInfoConfig, ModelsListConfig
+    from napari_tokenunify.config import (
+        ModelsExportConfig,
+        ModelsGetConfig,
+        ModelsImportConfig,
+        ModelsInfoConfig,
+        ModelsListConfig,
+    )
     from napari_tokenunify.events import Event
     from napari_tokenunify.geometry import VoxelSize
     from napari_tokenunify.network.hub import HubFile
@@ -212,6 +218,38 @@ def import_model(config: ModelsImportConfig) -> Generator[Event, None, dict[str,
         offsets=offsets,
     )
     return result
+
+
+def export_model(config: ModelsExportConfig) -> Generator[Event, None, dict[str, Any]]:
+    """Write a model in a form that other programs read.
+
+    Returns
+    -------
+    dict
+        `model` (its name), `out` (the file).
+
+    Raises
+    ------
+    ModelError
+        If there is no such model, or the file has another ending or cannot be written.
+    """
+    out = Path(config.out).expanduser()
+    if out.suffix not in {".pth", ".zip"}:
+        raise ModelError(f"{out}: end the name with .pth for the official code, or with .zip for bioimage.io.")
+    weights = find_model(config.model)
+    yield Progress(0, 1, f"reading {weights.name}")
+    from napari_tokenunify.network.bioimageio import export_bioimageio
+    from napari_tokenunify.network.checkpoint import load_checkpoint
+    from napari_tokenunify.network.official import export_pth
+
+    module, card = load_checkpoint(weights)
+    yield Progress(0, 1, f"writing {out.name}")
+    if out.suffix == ".pth":
+        export_pth(out, module, card)
+    else:
+        export_bioimageio(out, module, card, authors=config.authors)
+    yield Progress(1, 1, f"wrote {out.name}")
+    return {"model": card.name or config.model, "out": str(out)}
 
 
 def _store(
