@@ -103,7 +103,7 @@ def test_half_a_verb_of_two_words_is_wrong_usage(words: list[str], said: str, ca
 def test_the_help_of_a_group_lists_its_verbs(capsys: pytest.CaptureFixture[str]):
     assert main(["models", "--help"]) == 0
     out = capsys.readouterr().out
-    assert "{list,info,get,import}" in out
+    assert "{list,info,get,import,export}" in out
     assert "agree to the licence" not in out
     assert main(["models", "get", "--help"]) == 0
     assert "Agree to the licence" in " ".join(capsys.readouterr().out.split())

@@ -75,3 +75,7 @@ class ConfigError(TokenUnifyError):
 
 class ModelError(TokenUnifyError):
     """A network's weights cannot be found, had, read or written as asked."""
+
+
+class SegmentError(TokenUnifyError):
+    """Affinities, fragments or a segmentation cannot be made, found, read or written as asked."""
