@@ -18,11 +18,15 @@ from napari_tokenunify.config import (
     Config,
     DemoConfig,
     DoctorConfig,
+    EvaluateConfig,
     InfoConfig,
+    ModelsExportConfig,
     ModelsGetConfig,
     ModelsImportConfig,
     ModelsInfoConfig,
     ModelsListConfig,
+    PredictConfig,
+    SegmentConfig,
 )
 from napari_tokenunify.events import Message, Progress
 
@@ -62,11 +66,15 @@ STAGES: dict[str, Stage] = {
     "models info": Stage("napari_tokenunify.network.models:show_model", ModelsInfoConfig),
     "models get": Stage("napari_tokenunify.network.models:get_model", ModelsGetConfig),
     "models import": Stage("napari_tokenunify.network.models:import_model", ModelsImportConfig),
+    "predict": Stage("napari_tokenunify.segment.prediction:predict", PredictConfig),
+    "segment": Stage("napari_tokenunify.segment.segment_volume:segment", SegmentConfig),
+    "evaluate": Stage("napari_tokenunify.segment.evaluation:evaluate", EvaluateConfig),
+    "models export": Stage("napari_tokenunify.network.models:export_model", ModelsExportConfig),
     "doctor": Stage("napari_tokenunify.network.doctor:doctor", DoctorConfig),
 }
 """The verbs, of one word or two; the first of two is a key of GROUPS."""
 
-GROUPS = {"models": "List the networks' weights that have a name, look at them, download and import them."}
+GROUPS = {"models": "List the networks' weights that have a name, look at them, download, import and export them."}
 """What the verbs with the same first word have in common."""
 
 

@@ -1,0 +1,150 @@
+"""The stage `predict`: a volume and a model in, affinities out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import psutil  # type: ignore[import-untyped]
+import torch
+
+from napari_tokenunify.data.intensity import IntensityRange, intensity_range
+from napari_tokenunify.data.volume import open_volume
+from napari_tokenunify.errors import ModelError, SegmentError
+from napari_tokenunify.events import Message
+from napari_tokenunify.geometry import Box, parse_voxel_size
+from napari_tokenunify.network.card import package_versions
+from napari_tokenunify.network.checkpoint import load_checkpoint
+from napari_tokenunify.network.models import find_model
+from napari_tokenunify.segment.affinity_store import open_affinities
+from napari_tokenunify.segment.memory import choose_device, choose_precision, default_tile, fit_tile
+from napari_tokenunify.segment.resample import mismatch, resampled_shape
+from napari_tokenunify.segment.tile_run import Prediction, predict_volume
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from napari_tokenunify.config import PredictConfig
+    from napari_tokenunify.data.volume import Volume
+    from napari_tokenunify.events import Event
+    from napari_tokenunify.geometry import Triple, VoxelSize
+    from napari_tokenunify.network.card import ModelCard
+
+_SIMILAR: Final = 0.25  # of the training's range: by how much the ends may differ from it
+
+
+def predict(config: PredictConfig) -> Generator[Event, None, dict[str, Any]]:
+    """Predict the affinities of a volume, or what is missing of them.
+
+    Returns
+    -------
+    dict
+        `out`, `seconds`, `voxels_per_second` (of the result), `tiles` (how many were run), `failed`,
+        `peak_memory_mb`, `complete`.
+
+    Raises
+    ------
+    SegmentError
+        If tiles have failed, the disk is full, memory does not suffice, or something else is at `out`.
+    ModelError
+        If the model cannot be had, or was only pre-trained.
+    VolumeError
+        If the volume cannot be opened.
+    ConfigError
+        If settings do not fit each other or this machine.
+    """
+    volume = open_volume(config.volume, parse_voxel_size(config.voxel_size) if config.voxel_size else None)
+    device = choose_device(config.device)
+    network, card = load_checkpoint(find_model(config.model))
+    if (0, 0, 0) in card.network.offsets:
+        raise ModelError(f"{config.model}: was only pre-trained and gives no affinities yet; fine-tune it first.")
+    before = {} if config.overwrite else _settings_before(config.out)
+    intensity, sentence = choose_intensity(volume, card, before)
+    yield Message(sentence)
+    different = mismatch(volume.voxel_size_nm, card.voxel_size_nm)
+    resample_to = card.voxel_size_nm if config.resample and different and volume.voxel_size_nm else None
+    if different is not None:
+        yield Message(_say_mismatch(different, resample_to, volume, card), "warning")
+    how = Prediction(
+        card.network.offsets,
+        intensity,
+        _tile(config, card, volume, resample_to, before),
+        config.overlap,
+        Box.parse(config.box) if config.box else None,
+        config.start_at,
+        config.tta,
+        config.dtype,
+        choose_precision(before.get("precision", "auto") if config.precision == "auto" else config.precision, device),
+        device.type,
+        network_voxel_size_nm=resample_to,
+        about={"model": card.name, "weights_sha256": card.weights_sha256, "versions": package_versions()},
+    )
+    network.eval().to(device)
+    return (yield from predict_volume(volume, network, config.out, how, overwrite=config.overwrite))
+
+
+def choose_intensity(volume: Volume, card: ModelCard, before: dict[str, Any]) -> tuple[IntensityRange, str]:
+    """Return what grey values become 0 and 1, and a sentence on where that comes from.
+
+    Parameters
+    ----------
+    volume : Volume
+        The image.
+    card : ModelCard
+        Its range is taken if the volume's is much the same: then the same grey means the same as in training.
+    before : dict
+        Settings of the run that is gone on with, whose range is kept; {} if there is none.
+
+    Raises
+    ------
+    VolumeError
+        If no range can be measured.
+    """
+    if "intensity" in before:
+        low, high = before["intensity"]
+        return IntensityRange(low, high), f"Grey values {low:g} to {high:g} become 0 to 1, as in the run before."
+    measured, known = intensity_range(volume), card.intensity
+    text = f"Grey values {measured.low:g} to {measured.high:g} become 0 to 1, as measured in the volume"
+    if known is None:
+        return measured, f"{text}; those of the training are unknown."
+    room = _SIMILAR * (known.high - known.low)
+    if max(abs(measured.low - known.low), abs(measured.high - known.high)) > room:
+        return measured, f"{text}, because the network was trained on values from {known.low:g} to {known.high:g}."
+    sentence = f"Grey values {known.low:g} to {known.high:g} become 0 to 1, as in the network's training."
+    return IntensityRange(known.low, known.high), sentence
+
+
+def _tile(
+    config: PredictConfig, card: ModelCard, volume: Volume, resample_to: VoxelSize | None, before: dict[str, Any]
+) -> Triple:
+    """Return the tile in voxels of the volume: the user's, that of the run before, or one that suits and fits."""
+    if config.tile is not None:
+        return config.tile
+    if "tile" in before:
+        z, y, x = before["tile"]
+        return z, y, x
+    tile = default_tile(card)
+    if config.device in {"auto", "cpu"} and not torch.cuda.is_available():
+        tile = fit_tile(tile, card.network, psutil.virtual_memory().available)
+    if resample_to is None or volume.voxel_size_nm is None:
+        return tile
+    return resampled_shape(tile, resample_to, volume.voxel_size_nm)
+
+
+def _settings_before(out: str) -> dict[str, Any]:
+    """Return the settings of affinities that are at `out`, so that what the user leaves open stays as it was."""
+    path = Path(out).expanduser()
+    if not path.exists():
+        return {}
+    try:
+        return open_affinities(path).settings
+    except SegmentError as error:
+        raise SegmentError(f"{path}: is there already, and holds no affinities; choose another --out.") from error
+
+
+def _say_mismatch(different: str, resample_to: VoxelSize | None, volume: Volume, card: ModelCard) -> str:
+    if volume.voxel_size_nm is None or card.voxel_size_nm is None:
+        return different
+    if resample_to is None:
+        return f"{different}: the result may be poor; --resample shows it to the network at that size."
+    return f"{different}, so tiles are resampled to that and back."

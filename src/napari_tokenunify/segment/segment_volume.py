@@ -1,0 +1,327 @@
+"""The stage `segment`: affinities of any size in, a Segmentation out.
+
+Block by block, each pass after the one before and each ready to go on where it was stopped:
+
+1. cut      core and halo of a block into fragments
+2. match    fragments of neighbouring blocks that are the same; then ids of the whole volume for all
+3. write    the fragments
+4. measure  contacts between fragments; then one region graph, and its agglomeration
+5. compare  labels with fragments, if a threshold is tuned on them
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import sys
+import time
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import numpy as np
+
+from napari_tokenunify.config import AgglomerateConfig, Config, FragmentsConfig
+from napari_tokenunify.data.source import Location
+from napari_tokenunify.data.volume import open_volume
+from napari_tokenunify.errors import ConfigError, SegmentError
+from napari_tokenunify.events import Message, Progress
+from napari_tokenunify.geometry import Box
+from napari_tokenunify.network.atomic import whole_file
+from napari_tokenunify.segment import stitch
+from napari_tokenunify.segment.affinity_store import open_affinities
+from napari_tokenunify.segment.agglomerate import BETA_METHODS, agglomerate
+from napari_tokenunify.segment.block_grid import BlockGrid, fitting_core
+from napari_tokenunify.segment.blocks import WORK, run_blocks
+from napari_tokenunify.segment.fragment_store import CHUNK, FRAGMENTS, create_fragments
+from napari_tokenunify.segment.segmentation import discard, read_spec, write_parts, write_spec
+from napari_tokenunify.segment.tune import tune_counts
+from napari_tokenunify.segment.workers import Workers, peak_memory_mb
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterator
+
+    from napari_tokenunify.config import SegmentConfig
+    from napari_tokenunify.events import Event
+    from napari_tokenunify.segment.affinity_store import AffinityStore
+    from napari_tokenunify.segment.block_grid import Block
+    from napari_tokenunify.segment.region_graph import RegionGraph
+    from napari_tokenunify.segment.tune import Tuning
+    from napari_tokenunify.segment.workers import Result
+
+P = TypeVar("P", bound=Config)
+_SETTINGS, _JOINED = "settings.json", "joined.json"
+_VOXEL_BYTES: Final = 48  # beside the affinities, what cutting a voxel takes: ids, distances, queues
+_PACKAGES: Final = ("napari-tokenunify", "bioimage-cpp", "numpy", "zarr")
+_HOW: Final = {"out", "workers", "cluster", "overwrite"}  # does not change the result
+
+
+def segment(config: SegmentConfig) -> Generator[Event, None, dict[str, Any]]:
+    """Cut affinities into fragments and join them into segments, or do what is missing of that.
+
+    Returns
+    -------
+    dict
+        `out`, `fragments`, `edges`, `segments` (numbers of), `method`, `threshold` (or beta), `curve` (if it was
+        tuned: a dict for each value tried), `seconds`, `peak_memory_mb` (of the largest process), `blocks`, `failed`.
+
+    Raises
+    ------
+    SegmentError
+        If blocks have failed: which, and why; the others are kept. If something else is at `out`, or the disk is
+        full.
+    ConfigError
+        If settings do not fit the affinities.
+    VolumeError
+        If mask or labels cannot be opened.
+    """
+    started = time.monotonic()
+    config = config.replace(**{name: _absolute(getattr(config, name)) for name in ("affinities", "mask", "tune")})
+    work = _work(config)
+    settings = _settings(config, work)
+    with _alone(work.folder), Workers(min(config.workers, len(work.grid)), config.cluster) as workers:
+        spec = _prepare(work.folder, settings, overwrite=config.overwrite)
+        run = _Run(work, workers)
+        if spec is None:
+            spec = yield from _make(config, run, settings)
+        else:
+            yield Message(f"{work.folder} is finished already, with the same settings.")
+        shutil.rmtree(work.folder / WORK, ignore_errors=True)
+    return {
+        "out": str(work.folder),
+        **{name: spec[name] for name in ("fragments", "edges", "segments", "method")},
+        "threshold": spec["value"],
+        **({"curve": spec["curve"]} if spec["curve"] else {}),
+        "seconds": round(time.monotonic() - started, 1),
+        "peak_memory_mb": round(max(run.peak_mb, peak_memory_mb())),
+        "blocks": len(work.grid),
+        "failed": 0,
+    }
+
+
+@dataclass(eq=False)
+class _Run:
+    """Runs passes over all blocks and keeps the largest memory of any process."""
+
+    work: stitch.BlockWork
+    workers: Workers
+    peak_mb: float = 0.0
+
+    def blocks(
+        self, name: str, function: Callable[[stitch.BlockWork, Block], Result], what: str
+    ) -> Generator[Event, None, list[Any]]:
+        """Run one pass and return what it made of each block, in the order of the grid."""
+        blocks = list(self.work.grid)
+        results: list[Any] = [None] * len(blocks)
+        marks = self.work.folder / WORK / f"{name}.jsonl"
+        yield Progress(0, len(blocks), what)
+        with closing(run_blocks(partial(function, self.work), blocks, marks, self.workers)) as answers:
+            for done, answer in enumerate(answers, start=1):
+                results[answer.block.index] = answer.result
+                self.peak_mb = max(self.peak_mb, answer.peak_mb)
+                yield Progress(done, len(blocks), what)
+        return results
+
+
+def _make(config: SegmentConfig, run: _Run, settings: dict[str, Any]) -> Generator[Event, None, dict[str, Any]]:
+    """Do all passes and return the spec."""
+    work = run.work
+    cut = yield from run.blocks("cut", stitch.cut_block, "cutting fragments")
+    if not (work.folder / WORK / _JOINED).exists():
+        yield from run.blocks("match", stitch.match_block, "matching blocks")
+        store = work.affinities
+        origin = (store.origin[0] + work.start[0], store.origin[1] + work.start[1], store.origin[2] + work.start[2])
+        create_fragments(work.folder / FRAGMENTS, work.grid.shape, work.grid.core, store.voxel_size_nm, origin)
+        _write_json(work.folder / WORK / _JOINED, {"fragments": stitch.join_blocks(work, cut)})
+    nodes = int(_read_json(work.folder / WORK / _JOINED)["fragments"])
+    hashes = yield from run.blocks("write", stitch.write_block, "writing fragments")
+    for name in ("cut", "match"):  # may be larger than all else
+        shutil.rmtree(work.folder / WORK / name, ignore_errors=True)
+    yield from run.blocks("measure", stitch.measure_block, "measuring contacts")
+    graph = stitch.merge_blocks(work, nodes)
+    tuning = yield from _tune(config, run, graph)
+    if tuning is not None:
+        config = config.replace(**{"beta" if config.method in BETA_METHODS else "threshold": tuning.value})
+    yield Progress(0, 1, "joining fragments into segments")
+    found = agglomerate(graph, _part(config, AgglomerateConfig))
+    write_parts(work.folder, graph, found.table, found.tree)
+    for torn in (work.folder / FRAGMENTS).rglob("*.partial"):  # what zarr was writing when it was killed
+        torn.unlink()
+    spec = {
+        **_about(config, work, settings),
+        "method": found.method,
+        "value": found.value,
+        "fragments": nodes,
+        "edges": len(graph.edges),
+        "segments": len(np.unique(found.table[1:])),
+        "fragments_hash": _joined_hash([result["hash"] for result in hashes]),
+        "curve": [] if tuning is None else [point._asdict() for point in tuning.curve],
+    }
+    write_spec(work.folder, spec)
+    return spec
+
+
+def _tune(config: SegmentConfig, run: _Run, graph: RegionGraph) -> Generator[Event, None, Tuning | None]:
+    """Try thresholds or betas on the labels, if there are any."""
+    if config.tune is None:
+        return None
+    yield from run.blocks("compare", stitch.compare_block, "comparing with labels")
+    counts = stitch.merge_comparisons(run.work)
+    yield Progress(0, 1, "trying thresholds")
+    return tune_counts(graph, counts, _part(config, AgglomerateConfig))
+
+
+def _work(config: SegmentConfig) -> stitch.BlockWork:
+    """Open what is read and cut the volume into blocks."""
+    store = open_affinities(config.affinities, config.offsets)
+    box = Box.parse(config.box) if config.box else Box.whole(store.shape)
+    if box.clipped(store.shape) != box:
+        raise ConfigError(f"The box {box} reaches outside the affinities, which are {Box.whole(store.shape)}.")
+    voxel_bytes = _VOXEL_BYTES + 8 * len(store.offsets)
+    core = config.block or fitting_core(box.shape, config.halo, CHUNK, voxel_bytes)
+    return stitch.BlockWork(
+        Path(config.out).expanduser().absolute(),
+        store,
+        box.start,
+        BlockGrid(box.shape, core, config.halo),
+        _part(config, FragmentsConfig),
+        _placed(config.mask, store, box),
+        _placed(config.tune, store, box),
+    )
+
+
+def _absolute(uri: str | None) -> str | None:
+    """Return an address that means the same in the working folder of another process."""
+    if uri is None or Location.parse(uri).is_remote:
+        return uri
+    path, mark, inner = uri.partition("::")
+    return f"{Path(path).expanduser().absolute()}{mark}{inner}"
+
+
+def _placed(uri: str | None, store: AffinityStore, box: Box) -> stitch.PlacedVolume | None:
+    """Open a volume that lies over the affinities, or over the volume that they were predicted from."""
+    if uri is None:
+        return None
+    volume = open_volume(uri)
+    origin = (0, 0, 0) if volume.shape == store.shape else store.origin
+    placed = box.shifted(origin)
+    if placed.clipped(volume.shape) != placed or (volume.shape != store.shape and not any(store.origin)):
+        raise ConfigError(
+            f"{uri}: has the shape {volume.shape}, but the affinities {store.shape} (z, y, x): give one of the same "
+            "volume."
+        )
+    return stitch.PlacedVolume(volume, placed.start)
+
+
+def _settings(config: SegmentConfig, work: stitch.BlockWork) -> dict[str, Any]:
+    """Return what decides on the result, as plain values."""
+    store = work.affinities
+    settings = {
+        **config.model_dump(exclude=_HOW),
+        "block": work.grid.core,
+        "shape": store.shape,
+        "offsets": store.offsets,
+        "made_of": store.settings,
+    }
+    plain: dict[str, Any] = json.loads(json.dumps(settings))
+    return plain
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Make the folder, and keep other runs out of it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SegmentError(f"{folder}: cannot be made ({error.strerror}); choose another --out.") from error
+    handle = _lock(folder)
+    try:
+        yield
+    finally:
+        if handle is not None:
+            os.close(handle)
+
+
+def _lock(folder: Path) -> int | None:
+    """Lock a folder until the handle is closed or the process ends; None where folders cannot be locked."""
+    if sys.platform == "win32":
+        return None
+    import fcntl
+
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(handle)
+        raise SegmentError(f"{folder}: another run is at work there; wait until it has ended, or stop it.") from error
+    except OSError:  # a file system without locks
+        os.close(handle)
+        return None
+    return handle
+
+
+def _prepare(folder: Path, settings: dict[str, Any], *, overwrite: bool) -> dict[str, Any] | None:
+    """Make the folder ready for work; return the spec if there is nothing left to do."""
+    if overwrite:
+        discard(folder)
+    spec = read_spec(folder)
+    before = spec.get("settings", {}) if spec else _read_json(folder / WORK / _SETTINGS)
+    if before is not None and before != settings:
+        names = ", ".join(sorted(name for name in settings if settings[name] != before.get(name)))
+        state = "is there already" if spec else "is half done"
+        raise SegmentError(
+            f"{folder}: {state}, with other settings ({names}); use these, another --out or --overwrite."
+        )
+    if before is None:
+        if not _is_empty(folder):
+            raise SegmentError(f"{folder}: is there already, and is no segmentation; choose another --out.")
+        _write_json(folder / WORK / _SETTINGS, settings)
+    return spec
+
+
+def _is_empty(folder: Path) -> bool:
+    """Whether nothing is in a folder but what a kill left before the settings were written."""
+    return {path.name for path in folder.rglob("*")} <= {WORK, f".{_SETTINGS}.part"}
+
+
+def _about(config: SegmentConfig, work: stitch.BlockWork, settings: dict[str, Any]) -> dict[str, Any]:
+    """Return what the spec says of where the segmentation comes from."""
+    store = work.affinities
+    return {
+        "shape": work.grid.shape,
+        "voxel_size_nm": store.voxel_size_nm,
+        "origin": [a + b for a, b in zip(store.origin, work.start, strict=True)],
+        "offsets": store.offsets,
+        "sources": {"affinities": store.path, "mask": config.mask, "labels": config.tune},
+        "settings": settings,
+        "versions": {name: metadata.version(name) for name in _PACKAGES},
+    }
+
+
+def _part(config: SegmentConfig, kind: type[P]) -> P:
+    """Return the fields of a Config that this one is made of."""
+    return kind(**config.model_dump(include=set(kind.model_fields)))
+
+
+def _joined_hash(hashes: list[str]) -> str:
+    return hashlib.blake2b("".join(hashes).encode(), digest_size=16).hexdigest()
+
+
+def _read_json(path: Path) -> Any:
+    """Read what `_write_json` wrote; None if it is not there."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError) as error:
+        raise SegmentError(f"{path}: is damaged; start again with --overwrite.") from error
+
+
+def _write_json(path: Path, value: object) -> None:
+    with whole_file(path, SegmentError) as part:
+        part.write_text(json.dumps(value, indent=1), encoding="utf-8")

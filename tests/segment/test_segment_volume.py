@@ -1,0 +1,302 @@
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.spatial import cKDTree
+
+from napari_tokenunify.affinities import DEFAULT_OFFSETS, known_affinities, widen_borders
+from napari_tokenunify.config import SegmentConfig
+from napari_tokenunify.errors import ConfigError, SegmentError
+from napari_tokenunify.events import Message, Progress
+from napari_tokenunify.geometry import Box
+from napari_tokenunify.metrics import variation_of_information
+from napari_tokenunify.segment import Segmentation, open_affinities, segment, stitch, write_affinities
+from napari_tokenunify.segment.region_graph import region_graph
+
+SHAPE = (24, 48, 48)
+SMALL = {"block": (12, 24, 16), "halo": (8, 12, 12)}
+BLOCKS = 12
+ARRAYS = ("edges", "count", "largest", "far_edges", "far_count", "sizes")
+
+
+@pytest.fixture(scope="module")
+def cells() -> np.ndarray:
+    """Voronoi cells with a membrane between them, which is 0."""
+    points = np.random.default_rng(1).random((30, 3)) * SHAPE
+    voxels = np.stack(np.indices(SHAPE), axis=-1).reshape(-1, 3)
+    return widen_borders((cKDTree(points).query(voxels)[1] + 1).reshape(SHAPE).astype(np.uint32))
+
+
+@pytest.fixture(scope="module")
+def affinities(cells: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("affinities")
+    offsets = (*DEFAULT_OFFSETS, (0, 0, -5))
+    array = known_affinities(cells, offsets)[0].astype(np.float32)
+    return write_affinities(folder / "affinities.zarr", array, offsets, voxel_size_nm=(8.0, 8.0, 8.0))
+
+
+@pytest.fixture(scope="module")
+def in_blocks(affinities: Path, tmp_path_factory: pytest.TempPathFactory) -> Segmentation:
+    folder = tmp_path_factory.mktemp("blocks") / "segmentation"
+    run(affinities=str(affinities), out=str(folder), **SMALL)
+    return Segmentation.open(folder)
+
+
+def run(**settings) -> dict:
+    stage = segment(SegmentConfig(**settings))
+    while True:
+        try:
+            event = next(stage)
+        except StopIteration as end:
+            return end.value
+        assert isinstance(event, Progress | Message)
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    """Every file by its name; without the time in it there is none that may differ."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != "spec.json"
+    }
+
+
+def test_blocks_give_the_segments_of_the_whole(affinities: Path, in_blocks: Segmentation, tmp_path: Path):
+    result = run(affinities=str(affinities), out=str(tmp_path / "one"))
+    assert (result["blocks"], result["failed"], result["method"], result["threshold"]) == (1, 0, "waterz", 0.5)
+    whole = Segmentation.open(tmp_path / "one")
+    assert result["fragments"] == whole.fragments[:].max() == whole.nodes
+    assert result["segments"] == len(np.unique(whole.view()[:])) - (whole.view()[:] == 0).any()
+    assert sum(variation_of_information(whole.view()[:], in_blocks.view()[:])) <= 0.05
+    assert sum(variation_of_information(whole.fragments[:], in_blocks.fragments[:])) <= 0.15
+
+
+def test_blocks_that_see_the_whole_give_its_fragments_exactly(affinities: Path, tmp_path: Path):
+    run(affinities=str(affinities), out=str(tmp_path / "one"))
+    run(affinities=str(affinities), out=str(tmp_path / "many"), block=SMALL["block"], halo=SHAPE)
+    whole, joined = (Segmentation.open(tmp_path / name).fragments[:] for name in ("one", "many"))
+    pairs = np.unique(np.stack([whole.ravel(), joined.ravel()]), axis=1)
+    assert pairs.shape[1] == whole.max() == joined.max()
+
+
+def test_no_fragment_ends_at_the_face_of_a_block(cells: np.ndarray, in_blocks: Segmentation):
+    """Inside a cell, neighbours across a face hardly differ more often than neighbours elsewhere."""
+    ids = in_blocks.fragments[:]
+    for axis, step in enumerate(SMALL["block"]):
+        along, cell = np.moveaxis(ids, axis, 0), np.moveaxis(cells, axis, 0)
+        pairs = (cell[1:] == cell[:-1]) & (cell[1:] != 0)
+        cut = (along[1:] != along[:-1]) & pairs
+        at_face = np.arange(1, len(cell)) % step == 0
+        assert pairs[at_face].sum() > 500
+        assert cut[at_face].sum() / pairs[at_face].sum() <= cut[~at_face].sum() / pairs[~at_face].sum() + 0.1
+
+
+def test_ids_are_dense_and_in_the_order_of_blocks(in_blocks: Segmentation):
+    ids = in_blocks.fragments[:]
+    assert (np.unique(ids) == np.arange(1, in_blocks.nodes + 1)).all()
+    for block in (np.s_[:12, :24, :16], np.s_[:12, :24, :32]):
+        assert (np.unique(ids[block]) == np.arange(1, ids[block].max() + 1)).all()
+    assert (in_blocks.graph.sizes == np.bincount(ids.ravel(), minlength=in_blocks.nodes + 1)).all()
+
+
+def test_the_graph_of_blocks_is_that_of_the_written_fragments(affinities: Path, in_blocks: Segmentation):
+    store = open_affinities(affinities)
+    expected = region_graph(in_blocks.fragments[:], store.read(Box.whole(SHAPE)), store.offsets)
+    for name in ARRAYS:
+        assert np.array_equal(getattr(in_blocks.graph, name), getattr(expected, name)), name
+    assert np.allclose(in_blocks.graph.mean, expected.mean, atol=1e-6)
+    assert np.allclose(in_blocks.graph.far_mean, expected.far_mean, atol=1e-6)
+
+
+def test_any_number_of_workers_gives_the_same_bytes(affinities: Path, in_blocks: Segmentation, tmp_path: Path):
+    result = run(affinities=str(affinities), out=str(tmp_path / "two"), workers=2, **SMALL)
+    assert result["blocks"] == BLOCKS
+    assert content(tmp_path / "two") == content(in_blocks.folder)
+    assert Segmentation.open(tmp_path / "two").spec == in_blocks.spec
+
+
+def test_a_run_that_was_killed_goes_on_and_ends_the_same(
+    affinities: Path, in_blocks: Segmentation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    out = tmp_path / "killed"
+    command = [sys.executable, "-m", "napari_tokenunify", "segment", "--affinities", str(affinities), "--out", str(out)]
+    child = subprocess.Popen([*command, "--block", "12,24,16", "--halo", "8,12,12"], stderr=subprocess.PIPE)
+    marks, limit = out / "work" / "cut.jsonl", time.monotonic() + 60
+    while not marks.exists() or len(marks.read_bytes().splitlines()) < 4:
+        assert child.poll() is None, child.communicate()[1].decode()
+        assert time.monotonic() < limit
+        time.sleep(0.005)
+    os.kill(child.pid, signal.SIGKILL)
+    child.communicate()
+    with pytest.raises(SegmentError, match="is not finished; run the same segment command again"):
+        Segmentation.open(out)
+    done = len(marks.read_bytes().split(b"\n")) - 1
+    again = []
+    cut_block = stitch.cut_block
+    monkeypatch.setattr(stitch, "cut_block", lambda work, block: again.append(block) or cut_block(work, block))
+    run(affinities=str(affinities), out=str(out), **SMALL)
+    assert len(again) == BLOCKS - done
+    assert content(out) == content(in_blocks.folder)
+
+
+@pytest.mark.parametrize("name", ["match_block", "write_block", "measure_block"])
+def test_a_stop_in_any_pass_is_taken_up_again(
+    affinities: Path, in_blocks: Segmentation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+):
+    function, calls = getattr(stitch, name), []
+
+    def stopped(work: stitch.BlockWork, block: object) -> dict:
+        calls.append(block)
+        if len(calls) == 10:
+            raise KeyboardInterrupt
+        return function(work, block)
+
+    monkeypatch.setattr(stitch, name, stopped)
+    with pytest.raises(KeyboardInterrupt):
+        run(affinities=str(affinities), out=str(tmp_path / "s"), **SMALL)
+    run(affinities=str(affinities), out=str(tmp_path / "s"), **SMALL)
+    assert len(calls) == BLOCKS + 1
+    assert content(tmp_path / "s") == content(in_blocks.folder)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="folders cannot be locked there")
+def test_two_runs_do_not_work_in_the_same_folder(affinities: Path, tmp_path: Path):
+    first = segment(SegmentConfig(affinities=str(affinities), out=str(tmp_path / "s"), **SMALL))
+    next(first)
+    with pytest.raises(SegmentError, match="another run is at work there"):
+        run(affinities=str(affinities), out=str(tmp_path / "s"), **SMALL)
+    first.close()
+    assert run(affinities=str(affinities), out=str(tmp_path / "s"), **SMALL)["failed"] == 0
+
+
+def test_what_is_finished_is_not_done_again(affinities: Path, in_blocks: Segmentation, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(stitch, "cut_block", None)
+    result = run(affinities=str(affinities), out=str(in_blocks.folder), **SMALL)
+    assert result["fragments"] == in_blocks.nodes
+    with pytest.raises(SegmentError, match=r"is there already, with other settings \(threshold\)"):
+        run(affinities=str(affinities), out=str(in_blocks.folder), threshold=0.4, **SMALL)
+
+
+def test_blocks_that_cannot_be_read_are_named_and_nothing_is_taken_for_whole(cells: np.ndarray, tmp_path: Path):
+    array = known_affinities(cells)[0].astype(np.float32)
+    array[0, 4, 30, 40] = np.nan
+    source = tmp_path / "affinities.npy"
+    np.save(source, array)
+    settings = {"affinities": str(source), "out": str(tmp_path / "s"), "block": (12, 24, 24), "halo": (0, 0, 0)}
+    with pytest.raises(SegmentError, match=r"1 of 8 blocks failed at cut: 0:12,24:48,24:48 .*holds NaN"):
+        run(**settings)
+    with pytest.raises(SegmentError, match="is not finished"):
+        Segmentation.open(tmp_path / "s")
+    with pytest.raises(SegmentError, match=r"is half done, with other settings \(method\)"):
+        run(**settings, method="mean")
+    array[0, 4, 30, 40] = 1
+    np.save(source, array)
+    assert run(**settings)["failed"] == 0
+    assert not (tmp_path / "s" / "work").exists()
+
+
+def test_affinities_that_are_missing_are_not_taken_for_whole(affinities: Path, tmp_path: Path):
+    copy = shutil.copytree(affinities, tmp_path / "affinities.zarr")
+    for chunk in (copy / "0" / "c").rglob("*"):
+        if chunk.is_file():
+            chunk.unlink()
+    with pytest.raises(SegmentError, match=r"12 of 12 blocks failed at cut: .* are missing"):
+        run(affinities=str(copy), out=str(tmp_path / "s"), **SMALL)
+    assert not (tmp_path / "s" / "spec.json").exists()
+
+
+def test_a_box_is_cut_out_and_placed_in_the_volume(cells: np.ndarray, affinities: Path, tmp_path: Path):
+    run(affinities=str(affinities), out=str(tmp_path / "s"), box="4:20,8:40,16:48", **SMALL)
+    part = Segmentation.open(tmp_path / "s")
+    assert part.shape == (16, 32, 32)
+    assert part.spec["origin"] == [4, 8, 16]
+    inside = cells[4:20, 8:40, 16:48]
+    assert sum(variation_of_information(inside[inside != 0], part.view()[:][inside != 0])) < 0.2
+    with pytest.raises(ConfigError, match="reaches outside the affinities"):
+        run(affinities=str(affinities), out=str(tmp_path / "t"), box="4:25,8:40,16:48")
+
+
+def test_nothing_is_segmented_outside_the_mask(affinities: Path, tmp_path: Path):
+    mask = np.ones(SHAPE, np.uint8)
+    mask[:, 10:30, 20:40] = 0
+    mask[:12, :24, :16] = 0  # a whole block
+    np.save(tmp_path / "mask.npy", mask)
+    run(affinities=str(affinities), out=str(tmp_path / "s"), mask=str(tmp_path / "mask.npy"), **SMALL)
+    found = Segmentation.open(tmp_path / "s")
+    assert ((found.fragments[:] != 0) == (mask != 0)).all()
+    assert ((found.view()[:] != 0) == (mask != 0)).all()
+    np.save(tmp_path / "mask.npy", mask[1:])
+    with pytest.raises(ConfigError, match="give one of the same volume"):
+        run(affinities=str(affinities), out=str(tmp_path / "t"), mask=str(tmp_path / "mask.npy"))
+
+
+def test_an_empty_mask_gives_no_fragment(affinities: Path, tmp_path: Path):
+    np.save(tmp_path / "mask.npy", np.zeros(SHAPE, np.uint8))
+    result = run(affinities=str(affinities), out=str(tmp_path / "s"), mask=str(tmp_path / "mask.npy"), **SMALL)
+    assert (result["fragments"], result["edges"], result["segments"]) == (0, 0, 0)
+    assert not Segmentation.open(tmp_path / "s").view()[:].any()
+
+
+def test_a_threshold_is_tuned_on_labels(cells: np.ndarray, affinities: Path, tmp_path: Path):
+    labels = np.where(np.arange(SHAPE[0])[:, None, None] % 4 == 0, cells, 0)
+    np.save(tmp_path / "labels.npy", labels)
+    result = run(affinities=str(affinities), out=str(tmp_path / "s"), tune=str(tmp_path / "labels.npy"), **SMALL)
+    assert result["threshold"] in {point["value"] for point in result["curve"]}
+    found = Segmentation.open(tmp_path / "s")
+    assert (found.table == found.at(result["threshold"])).all()
+    assert found.spec["curve"] == result["curve"]
+
+
+def test_a_method_that_solves_once_has_a_table_and_no_tree(affinities: Path, tmp_path: Path):
+    result = run(affinities=str(affinities), out=str(tmp_path / "s"), method="multicut", beta=0.4, **SMALL)
+    assert (result["method"], result["threshold"]) == ("multicut", 0.4)
+    found = Segmentation.open(tmp_path / "s")
+    assert found.tree is None
+    assert len(np.unique(found.table)) == result["segments"] + 1
+
+
+def test_only_a_segmentation_without_edits_is_overwritten(affinities: Path, tmp_path: Path):
+    out = tmp_path / "s"
+    settings = {"affinities": str(affinities), "out": str(out)}
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s" / "thesis.txt").write_text("mine")
+    with pytest.raises(SegmentError, match="is no segmentation; choose another --out"):
+        run(**settings, overwrite=True)
+    (tmp_path / "s" / "thesis.txt").unlink()
+    run(**settings)
+    run(**settings, threshold=0.2, overwrite=True)
+    assert Segmentation.open(out).spec["value"] == 0.2
+    (out / "edits.sqlite").touch()
+    with pytest.raises(SegmentError, match="holds edits, and is not overwritten"):
+        run(**settings, overwrite=True)
+    assert Segmentation.open(out).spec["value"] == 0.2
+
+
+def test_a_full_disk_is_said_in_one_sentence(affinities: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def no_room(*_args: object, **_settings: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "savez", no_room)
+    with pytest.raises(SegmentError, match="the disk is full; make room and run the same command again"):
+        run(affinities=str(affinities), out=str(tmp_path / "s"), **SMALL)
+    monkeypatch.undo()
+    assert run(affinities=str(affinities), out=str(tmp_path / "s"), **SMALL)["failed"] == 0
+
+
+def test_the_spec_says_how_it_was_made(affinities: Path, in_blocks: Segmentation):
+    spec = json.loads((in_blocks.folder / "spec.json").read_text())
+    assert spec["sources"]["affinities"] == str(affinities)
+    assert spec["settings"]["block"] == [12, 24, 16]
+    assert spec["voxel_size_nm"] == [8.0, 8.0, 8.0]
+    assert spec["offsets"][-1] == [0, 0, -5]
+    assert "bioimage-cpp" in spec["versions"]
+    assert len(spec["fragments_hash"]) == 32
