@@ -31,7 +31,7 @@ from napari_tokenunify.affinities import DEFAULT_OFFSETS, known_affinities
 from napari_tokenunify.metrics import variation_of_information
 from napari_tokenunify.segment import Segmentation, write_affinities
 from napari_tokenunify.segment.affinity_writer import AffinityLayout, AffinityWriter
-from napari_tokenunify.segment.block_grid import BlockGrid
+from napari_tokenunify.segment.blocks.grid import BlockGrid
 from napari_tokenunify.segment.merge_tree import merge_tree
 from napari_tokenunify.segment.region_graph import RegionGraph
 

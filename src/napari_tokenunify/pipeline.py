@@ -66,7 +66,7 @@ STAGES: dict[str, Stage] = {
     "models info": Stage("napari_tokenunify.network.models:show_model", ModelsInfoConfig),
     "models get": Stage("napari_tokenunify.network.models:get_model", ModelsGetConfig),
     "models import": Stage("napari_tokenunify.network.models:import_model", ModelsImportConfig),
-    "predict": Stage("napari_tokenunify.segment.prediction:predict", PredictConfig),
+    "predict": Stage("napari_tokenunify.segment.prediction.predict:predict", PredictConfig),
     "segment": Stage("napari_tokenunify.segment.segment_volume:segment", SegmentConfig),
     "evaluate": Stage("napari_tokenunify.segment.evaluation:evaluate", EvaluateConfig),
     "models export": Stage("napari_tokenunify.network.models:export_model", ModelsExportConfig),

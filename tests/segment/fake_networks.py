@@ -12,7 +12,7 @@ from napari_tokenunify.affinities import DEFAULT_OFFSETS, known_affinities
 from napari_tokenunify.data.intensity import IntensityRange
 from napari_tokenunify.data.volume import Volume
 from napari_tokenunify.segment import affinity_writer
-from napari_tokenunify.segment.tile_run import Prediction
+from napari_tokenunify.segment.prediction.tile_run import Prediction
 
 LABELS_AS_GREY = IntensityRange(0, 255)
 SMALL_CELL = (4, 8, 8)

@@ -14,7 +14,7 @@ from skimage.segmentation import watershed
 from napari_tokenunify.affinities import DEFAULT_OFFSETS, known_affinities
 from napari_tokenunify.config import AgglomerateConfig, FragmentsConfig
 from napari_tokenunify.errors import SegmentError
-from napari_tokenunify.segment.agglomerate import METHODS, agglomerate
+from napari_tokenunify.segment.agglomeration import METHODS, agglomerate
 from napari_tokenunify.segment.flood import LEVELS, flood
 from napari_tokenunify.segment.fragments import fragments
 from napari_tokenunify.segment.region_graph import region_graph

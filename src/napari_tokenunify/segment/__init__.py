@@ -1,8 +1,9 @@
 """From a network's affinities to segments: prediction, fragments, region graph, agglomeration; any size of volume.
 
-Read in the order of the data: `prediction.py` (volume to affinities), `fragments.py`, `region_graph.py`,
-`merge_tree.py` and `agglomerate.py` (arrays and graphs in memory), `blocks.py` and `segment_volume.py` (the same, block
-by block), `segmentation.py` (the result). Public names load when first used, so importing this package costs nothing.
+Read in the order of the data: `prediction/` (volume to affinities), `affinity_store.py`; `fragments.py`,
+`region_graph.py`, `merge_tree.py`, `agglomeration.py`, `tuning.py` (arrays and graphs in memory); `segment_volume.py`,
+`stitch.py` and `blocks/` (the same, block by block); `segmentation.py` (the result), `evaluation.py` (how good it is).
+Public names load when first used, so importing this package costs nothing.
 """
 
 import lazy_loader

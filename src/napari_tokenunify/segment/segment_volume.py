@@ -33,15 +33,16 @@ from napari_tokenunify.errors import ConfigError, SegmentError
 from napari_tokenunify.events import Message, Progress
 from napari_tokenunify.geometry import Box
 from napari_tokenunify.network.atomic import whole_file
+from napari_tokenunify.network.peak_memory import peak_memory_mb
 from napari_tokenunify.segment import stitch
 from napari_tokenunify.segment.affinity_store import open_affinities
-from napari_tokenunify.segment.agglomerate import BETA_METHODS, agglomerate
-from napari_tokenunify.segment.block_grid import BlockGrid, fitting_core
-from napari_tokenunify.segment.blocks import WORK, run_blocks
+from napari_tokenunify.segment.agglomeration import BETA_METHODS, agglomerate
+from napari_tokenunify.segment.blocks.grid import BlockGrid, fitting_core
+from napari_tokenunify.segment.blocks.run import WORK, run_blocks
+from napari_tokenunify.segment.blocks.workers import Workers
 from napari_tokenunify.segment.fragment_store import CHUNK, FRAGMENTS, create_fragments
 from napari_tokenunify.segment.segmentation import discard, read_spec, write_parts, write_spec
-from napari_tokenunify.segment.tune import tune_counts
-from napari_tokenunify.segment.workers import Workers, peak_memory_mb
+from napari_tokenunify.segment.tuning import tune_counts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -49,10 +50,10 @@ if TYPE_CHECKING:
     from napari_tokenunify.config import SegmentConfig
     from napari_tokenunify.events import Event
     from napari_tokenunify.segment.affinity_store import AffinityStore
-    from napari_tokenunify.segment.block_grid import Block
+    from napari_tokenunify.segment.blocks.grid import Block
+    from napari_tokenunify.segment.blocks.workers import Result
     from napari_tokenunify.segment.region_graph import RegionGraph
-    from napari_tokenunify.segment.tune import Tuning
-    from napari_tokenunify.segment.workers import Result
+    from napari_tokenunify.segment.tuning import Tuning
 
 P = TypeVar("P", bound=Config)
 _SETTINGS, _JOINED = "settings.json", "joined.json"

@@ -22,7 +22,7 @@ import numpy as np
 from napari_tokenunify.errors import SegmentError
 from napari_tokenunify.network.atomic import whole_file
 from napari_tokenunify.segment.affinity_writer import whole_folder
-from napari_tokenunify.segment.blocks import WORK
+from napari_tokenunify.segment.blocks.run import WORK
 from napari_tokenunify.segment.fragment_store import (
     FRAGMENTS,
     SHARD,

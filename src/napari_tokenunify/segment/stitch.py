@@ -21,7 +21,7 @@ from napari_tokenunify.errors import SegmentError
 from napari_tokenunify.geometry import Box
 from napari_tokenunify.metrics import Contingency, ContingencySum, contingency
 from napari_tokenunify.network.atomic import whole_file
-from napari_tokenunify.segment.blocks import WORK
+from napari_tokenunify.segment.blocks.run import WORK
 from napari_tokenunify.segment.fragment_store import CHUNK, FRAGMENTS, writable_fragments
 from napari_tokenunify.segment.fragments import fragments
 from napari_tokenunify.segment.region_graph import BlockStatistics, RegionGraph, block_statistics, merge_statistics
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from napari_tokenunify.data.volume import Volume
     from napari_tokenunify.geometry import Triple
     from napari_tokenunify.segment.affinity_store import AffinityStore
-    from napari_tokenunify.segment.block_grid import Block, BlockGrid
+    from napari_tokenunify.segment.blocks.grid import Block, BlockGrid
 
 _BEGINS, _IDS = "begins.npy", "ids.npy"
 _CODEC: Final = BloscCodec(cname="lz4", clevel=5, shuffle="noshuffle", typesize=4)

@@ -9,8 +9,8 @@ from skimage.metrics import adapted_rand_error, variation_of_information
 from napari_tokenunify.config import AgglomerateConfig
 from napari_tokenunify.errors import SegmentError
 from napari_tokenunify.metrics import contingency
-from napari_tokenunify.segment.agglomerate import METHODS, agglomerate
-from napari_tokenunify.segment.tune import tune, tune_counts
+from napari_tokenunify.segment.agglomeration import METHODS, agglomerate
+from napari_tokenunify.segment.tuning import tune, tune_counts
 from tests.segment.test_merge_tree import make_graph, random_graph
 
 

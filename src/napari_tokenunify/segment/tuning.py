@@ -9,7 +9,7 @@ import numpy as np
 
 from napari_tokenunify.errors import SegmentError
 from napari_tokenunify.metrics import Contingency, adapted_rand_error, contingency, variation_of_information
-from napari_tokenunify.segment.agglomerate import BETA_METHODS, TREE_METHODS, agglomerate
+from napari_tokenunify.segment.agglomeration import BETA_METHODS, TREE_METHODS, agglomerate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,8 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from napari_tokenunify.segment.blending import WHOLE, Windows, finished
-from napari_tokenunify.segment.tiles import TileGrid
+from napari_tokenunify.segment.prediction.blending import WHOLE, Windows, finished
+from napari_tokenunify.segment.prediction.tiles import TileGrid
 
 shapes = st.tuples(*[st.integers(1, 30)] * 3)
 grids = st.builds(TileGrid.cover, shapes, st.tuples(*[st.integers(1, 12)] * 3), st.floats(0, 0.9), shapes)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from napari_tokenunify.segment.resample import mismatch, resample, resampled_shape
+from napari_tokenunify.segment.prediction.resample import mismatch, resample, resampled_shape
 
 
 def smooth(shape):

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 import math
-import sys
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
+from typing import TYPE_CHECKING, Final, Literal, TypeVar
 
-import psutil  # type: ignore[import-untyped]
 import torch
 
 from napari_tokenunify.errors import ConfigError, SegmentError
@@ -168,12 +165,3 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Tell whether torch or Python means that memory is full; only CUDA has a type of its own for it."""
     words = ("out of memory", "can't allocate memory", "not enough memory")
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(word in str(error) for word in words)
-
-
-def peak_memory_mb() -> int:
-    """Return the most memory (resident, in MB) that this process has had."""
-    if sys.platform == "win32":
-        return int(psutil.Process().memory_info().peak_wset // _MB)
-    resource: Any = importlib.import_module("resource")  # not on Windows
-    peak = int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
-    return peak // _MB if sys.platform == "darwin" else peak // 1024

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from napari_tokenunify.geometry import Triple
-    from napari_tokenunify.segment.tiles import TileGrid
+    from napari_tokenunify.segment.prediction.tiles import TileGrid
 
 WHOLE: Final = 65000
 """An affinity of 1 as a sum of shares; leaves room in 16 bits for the rounding of a thousand tiles."""

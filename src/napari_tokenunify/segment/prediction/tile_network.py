@@ -9,9 +9,9 @@ import numpy as np
 import torch
 
 from napari_tokenunify.errors import SegmentError, TokenUnifyError
-from napari_tokenunify.segment.memory import DTYPES, Batches, is_out_of_memory
-from napari_tokenunify.segment.orientations import average
-from napari_tokenunify.segment.resample import resample
+from napari_tokenunify.segment.prediction.memory import DTYPES, Batches, is_out_of_memory
+from napari_tokenunify.segment.prediction.orientations import average
+from napari_tokenunify.segment.prediction.resample import resample
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from napari_tokenunify.data.intensity import IntensityRange
     from napari_tokenunify.data.volume import Volume
     from napari_tokenunify.geometry import Triple
-    from napari_tokenunify.segment.blending import Windows
-    from napari_tokenunify.segment.orientations import Orientation
-    from napari_tokenunify.segment.tiles import TileGrid
+    from napari_tokenunify.segment.prediction.blending import Windows
+    from napari_tokenunify.segment.prediction.orientations import Orientation
+    from napari_tokenunify.segment.prediction.tiles import TileGrid
 
 _TOLERANCE: Final = 1e-3  # what rounding to half precision may add to an affinity
 

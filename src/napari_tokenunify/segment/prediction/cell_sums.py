@@ -15,7 +15,7 @@ import numpy as np
 
 from napari_tokenunify.errors import SegmentError
 from napari_tokenunify.network.atomic import whole_file
-from napari_tokenunify.segment.blending import finished
+from napari_tokenunify.segment.prediction.blending import finished
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
     from napari_tokenunify.geometry import Triple
     from napari_tokenunify.segment.affinity_writer import AffinityWriter
-    from napari_tokenunify.segment.behind import Behind
-    from napari_tokenunify.segment.tiles import TileGrid
+    from napari_tokenunify.segment.prediction.behind import Behind
+    from napari_tokenunify.segment.prediction.tiles import TileGrid
 
 _SUFFIX = ".sums"
 _BUDGET = 32 << 20

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import logging
 import signal
-import sys
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -13,14 +12,13 @@ from importlib import import_module
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Self
 
-import psutil  # type: ignore[import-untyped]
-
 from napari_tokenunify.errors import ConfigError, SegmentError, TokenUnifyError
+from napari_tokenunify.network.peak_memory import peak_memory_mb
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
 
-    from napari_tokenunify.segment.block_grid import Block
+    from napari_tokenunify.segment.blocks.grid import Block
 
     Result = dict[str, Any]
 
@@ -63,16 +61,6 @@ def attempt(function: Callable[[Block], Result], block: Block) -> Answer:
         full = disk_is_full(error)
         return Answer(block, problem=reason_of(error), is_disk_full=full, peak_mb=peak_memory_mb())
     return Answer(block, result, peak_mb=peak_memory_mb())
-
-
-def peak_memory_mb() -> float:
-    """Return the largest memory this process has had so far, in MB."""
-    if sys.platform == "win32":
-        return float(psutil.Process().memory_info().peak_wset) / 1e6
-    import resource
-
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 
 
 class Workers:

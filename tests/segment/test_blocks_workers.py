@@ -11,9 +11,9 @@ import psutil
 import pytest
 
 from napari_tokenunify.errors import ConfigError, SegmentError
-from napari_tokenunify.segment import workers as workers_module
-from napari_tokenunify.segment.block_grid import Block, BlockGrid
-from napari_tokenunify.segment.workers import Workers
+from napari_tokenunify.segment.blocks import workers as workers_module
+from napari_tokenunify.segment.blocks.grid import Block, BlockGrid
+from napari_tokenunify.segment.blocks.workers import Workers
 
 BLOCKS = list(BlockGrid((4, 4, 4), (2, 2, 2), (0, 0, 0)))
 

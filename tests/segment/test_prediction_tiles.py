@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from napari_tokenunify.geometry import Box
-from napari_tokenunify.segment.tiles import TileGrid
+from napari_tokenunify.segment.prediction.tiles import TileGrid
 
 triples = st.tuples(st.integers(1, 30), st.integers(1, 30), st.integers(1, 30))
 grids = st.builds(TileGrid.cover, triples, st.tuples(*[st.integers(2, 12)] * 3), st.floats(0, 0.9), triples)

@@ -9,7 +9,7 @@ import pytest
 
 from napari_tokenunify.config import AgglomerateConfig
 from napari_tokenunify.errors import SegmentError
-from napari_tokenunify.segment.agglomerate import METHODS, TREE_METHODS, agglomerate
+from napari_tokenunify.segment.agglomeration import METHODS, TREE_METHODS, agglomerate
 from napari_tokenunify.segment.region_graph import RegionGraph
 from tests.segment.test_merge_tree import make_graph, random_graph, slow_merges
 

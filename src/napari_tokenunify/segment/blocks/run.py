@@ -13,14 +13,14 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Final
 
 from napari_tokenunify.errors import SegmentError
-from napari_tokenunify.segment.workers import Answer, disk_is_full, reason_of
+from napari_tokenunify.segment.blocks.workers import Answer, disk_is_full, reason_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
     from pathlib import Path
 
-    from napari_tokenunify.segment.block_grid import Block
-    from napari_tokenunify.segment.workers import Result, Workers
+    from napari_tokenunify.segment.blocks.grid import Block
+    from napari_tokenunify.segment.blocks.workers import Result, Workers
 
 WORK: Final = "work"  # folder for what is needed until all is done
 _NAMED: Final = 5  # failed blocks that a sentence names

@@ -17,9 +17,9 @@ from napari_tokenunify.network.card import package_versions
 from napari_tokenunify.network.checkpoint import load_checkpoint
 from napari_tokenunify.network.models import find_model
 from napari_tokenunify.segment.affinity_store import open_affinities
-from napari_tokenunify.segment.memory import choose_device, choose_precision, default_tile, fit_tile
-from napari_tokenunify.segment.resample import mismatch, resampled_shape
-from napari_tokenunify.segment.tile_run import Prediction, predict_volume
+from napari_tokenunify.segment.prediction.memory import choose_device, choose_precision, default_tile, fit_tile
+from napari_tokenunify.segment.prediction.resample import mismatch, resampled_shape
+from napari_tokenunify.segment.prediction.tile_run import Prediction, predict_volume
 
 if TYPE_CHECKING:
     from collections.abc import Generator

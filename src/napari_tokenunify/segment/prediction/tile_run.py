@@ -22,16 +22,17 @@ from napari_tokenunify.data.prefetch import iterate
 from napari_tokenunify.errors import SegmentError
 from napari_tokenunify.events import Message, Progress
 from napari_tokenunify.geometry import Box
+from napari_tokenunify.network.peak_memory import peak_memory_mb
 from napari_tokenunify.segment.affinity_store import open_affinities
 from napari_tokenunify.segment.affinity_writer import AffinityLayout, AffinityWriter
-from napari_tokenunify.segment.behind import Behind
-from napari_tokenunify.segment.blending import Windows
-from napari_tokenunify.segment.cell_sums import CellSums
-from napari_tokenunify.segment.memory import choose_batch, peak_memory_mb
-from napari_tokenunify.segment.orientations import orientations
-from napari_tokenunify.segment.resample import resampled_shape
-from napari_tokenunify.segment.tile_network import NetworkUse, Tile, TileNetwork, TileReader
-from napari_tokenunify.segment.tiles import TileGrid
+from napari_tokenunify.segment.prediction.behind import Behind
+from napari_tokenunify.segment.prediction.blending import Windows
+from napari_tokenunify.segment.prediction.cell_sums import CellSums
+from napari_tokenunify.segment.prediction.memory import choose_batch
+from napari_tokenunify.segment.prediction.orientations import orientations
+from napari_tokenunify.segment.prediction.resample import resampled_shape
+from napari_tokenunify.segment.prediction.tile_network import NetworkUse, Tile, TileNetwork, TileReader
+from napari_tokenunify.segment.prediction.tiles import TileGrid
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     from napari_tokenunify.data.volume import Volume
     from napari_tokenunify.events import Event
     from napari_tokenunify.geometry import Triple, VoxelSize
-    from napari_tokenunify.segment.orientations import Augmentation
+    from napari_tokenunify.segment.prediction.orientations import Augmentation
 
 _READERS: Final = 2
 _NAMED: Final = 3  # failed tiles in the sentence at the end

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from napari_tokenunify.errors import SegmentError
-from napari_tokenunify.segment.block_grid import BUDGET_BYTES, Block, BlockGrid, fitting_core
-from napari_tokenunify.segment.blocks import run_blocks
-from napari_tokenunify.segment.workers import Workers
+from napari_tokenunify.segment.blocks.grid import BUDGET_BYTES, Block, BlockGrid, fitting_core
+from napari_tokenunify.segment.blocks.run import run_blocks
+from napari_tokenunify.segment.blocks.workers import Workers
 
 GRID = BlockGrid((5, 7, 11), (2, 4, 4), (1, 2, 3))
 

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from napari_tokenunify.segment.behind import Behind
+from napari_tokenunify.segment.prediction.behind import Behind
 
 
 def test_jobs_are_done_in_order_in_another_thread():

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from napari_tokenunify.segment.affinity_writer import AffinityLayout, AffinityWriter
-from napari_tokenunify.segment.behind import Behind
-from napari_tokenunify.segment.cell_sums import CellSums
-from napari_tokenunify.segment.tiles import TileGrid
+from napari_tokenunify.segment.prediction.behind import Behind
+from napari_tokenunify.segment.prediction.cell_sums import CellSums
+from napari_tokenunify.segment.prediction.tiles import TileGrid
 from tests.segment.fake_networks import bytes_of, small_cells
 
 SHAPE = (6, 20, 20)

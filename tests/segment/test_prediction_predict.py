@@ -15,7 +15,7 @@ from napari_tokenunify.geometry import Box
 from napari_tokenunify.network import NetworkConfig, build_network, save_checkpoint
 from napari_tokenunify.network.card import Intensity, ModelCard
 from napari_tokenunify.segment import open_affinities, predict
-from napari_tokenunify.segment.prediction import choose_intensity
+from napari_tokenunify.segment.prediction.predict import choose_intensity
 from tests.segment.fake_networks import bytes_of, drive
 
 NETWORK = NetworkConfig(widths=(2, 3), hidden=4, depth=1, voxel_size_nm=(40, 4, 4))

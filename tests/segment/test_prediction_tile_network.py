@@ -6,10 +6,10 @@ import torch
 
 from napari_tokenunify.affinities import DEFAULT_OFFSETS
 from napari_tokenunify.errors import SegmentError
-from napari_tokenunify.segment.blending import WHOLE, Windows
-from napari_tokenunify.segment.orientations import orientations
-from napari_tokenunify.segment.tile_network import NetworkUse, Tile, TileNetwork, TileReader
-from napari_tokenunify.segment.tiles import TileGrid
+from napari_tokenunify.segment.prediction.blending import WHOLE, Windows
+from napari_tokenunify.segment.prediction.orientations import orientations
+from napari_tokenunify.segment.prediction.tile_network import NetworkUse, Tile, TileNetwork, TileReader
+from napari_tokenunify.segment.prediction.tiles import TileGrid
 from tests.segment.fake_networks import LABELS_AS_GREY, LabelNetwork, label_image, noise_volume
 
 GRID = TileGrid.cover((6, 8, 20), (6, 8, 8), 0.25, (6, 8, 8))

@@ -18,7 +18,7 @@ from napari_tokenunify.errors import SegmentError, VolumeError
 from napari_tokenunify.events import Message, Progress
 from napari_tokenunify.geometry import Box
 from napari_tokenunify.segment import affinity_writer, open_affinities, predict_volume
-from napari_tokenunify.segment.tiles import TileGrid
+from napari_tokenunify.segment.prediction.tiles import TileGrid
 from tests.segment.fake_networks import (
     LabelNetwork,
     PositionNetwork,

@@ -6,7 +6,7 @@ import torch
 from napari_tokenunify.errors import ConfigError, SegmentError
 from napari_tokenunify.network.card import ModelCard, TrainingRun
 from napari_tokenunify.network.presets import NETWORK_PRESETS
-from napari_tokenunify.segment.memory import (
+from napari_tokenunify.segment.prediction.memory import (
     Batches,
     batch_for,
     choose_batch,
@@ -15,7 +15,6 @@ from napari_tokenunify.segment.memory import (
     default_tile,
     fit_tile,
     is_out_of_memory,
-    peak_memory_mb,
 )
 
 CPU = torch.device("cpu")
@@ -101,7 +100,3 @@ def test_half_precision_only_where_there_are_units_for_it(monkeypatch, bf16, wan
     assert choose_precision("auto", CPU) == wanted
     assert choose_precision("fp16", CPU) == "fp16"
     assert choose_precision("auto", torch.device("mps")) == "fp32"
-
-
-def test_memory_is_measured_in_megabytes():
-    assert 20 < peak_memory_mb() < 1_000_000

@@ -6,7 +6,7 @@ import torch
 
 from napari_tokenunify.affinities import DEFAULT_OFFSETS
 from napari_tokenunify.errors import ConfigError
-from napari_tokenunify.segment.orientations import Orientation, average, orientations
+from napari_tokenunify.segment.prediction.orientations import Orientation, average, orientations
 from tests.segment.fake_networks import LabelNetwork, label_image
 
 LONG = (*DEFAULT_OFFSETS, (-2, 0, 0), (0, -5, 0), (0, 0, -5), (3, 0, 0))
