@@ -85,7 +85,7 @@ class AffinityStore:
 
         Returns
         -------
-        ndarray of float32, shape (C, *box.shape)
+        ndarray of float32, shape (C, Z, Y, X) of the box
             Affinities in 0..1; larger: the pair (p, p + offset) lies in one neuron.
 
         Raises
