@@ -250,10 +250,14 @@ def test_a_threshold_is_tuned_on_labels(cells: np.ndarray, affinities: Path, tmp
     labels = np.where(np.arange(SHAPE[0])[:, None, None] % 4 == 0, cells, 0)
     np.save(tmp_path / "labels.npy", labels)
     result = run(affinities=str(affinities), out=str(tmp_path / "s"), tune=str(tmp_path / "labels.npy"), **SMALL)
-    assert result["threshold"] in {point["value"] for point in result["curve"]}
     found = Segmentation.open(tmp_path / "s")
     assert (found.table == found.at(result["threshold"])).all()
-    assert found.spec["curve"] == result["curve"]
+    lines = Path(result["tuned"].pop("curve")).read_text().splitlines()
+    assert lines[0] == "value,voi_split,voi_merge,adapted_rand_error"
+    assert [float(line.split(",")[0]) for line in lines[1:]] == [point["value"] for point in found.spec["curve"]]
+    assert {"value": result["threshold"], **result["tuned"]} in found.spec["curve"]
+    run(affinities=str(affinities), out=str(tmp_path / "s"), overwrite=True, **SMALL)  # takes it away again
+    assert not (tmp_path / "s" / "tuning.csv").exists()
 
 
 def test_a_method_that_solves_once_has_a_table_and_no_tree(affinities: Path, tmp_path: Path):

@@ -41,7 +41,7 @@ from napari_tokenunify.segment.blocks.grid import BlockGrid, fitting_core
 from napari_tokenunify.segment.blocks.run import WORK, run_blocks
 from napari_tokenunify.segment.blocks.workers import Workers
 from napari_tokenunify.segment.fragment_store import CHUNK, FRAGMENTS, create_fragments
-from napari_tokenunify.segment.segmentation import discard, read_spec, write_parts, write_spec
+from napari_tokenunify.segment.segmentation import CURVE, discard, read_spec, write_parts, write_spec
 from napari_tokenunify.segment.tuning import tune_counts
 
 if TYPE_CHECKING:
@@ -68,8 +68,9 @@ def segment(config: SegmentConfig) -> Generator[Event, None, dict[str, Any]]:
     Returns
     -------
     dict
-        `out`, `fragments`, `edges`, `segments` (numbers of), `method`, `threshold` (or beta), `curve` (if it was
-        tuned: a dict for each value tried), `seconds`, `peak_memory_mb` (of the largest process), `blocks`, `failed`.
+        `out`, `fragments`, `edges`, `segments` (numbers of), `method`, `threshold` or `beta`, `tuned` (if it was: the
+        scores at the chosen value, and the file `curve` with those of all), `seconds`, `peak_memory_mb` (of the
+        largest process), `blocks`, `failed`.
 
     Raises
     ------
@@ -96,8 +97,8 @@ def segment(config: SegmentConfig) -> Generator[Event, None, dict[str, Any]]:
     return {
         "out": str(work.folder),
         **{name: spec[name] for name in ("fragments", "edges", "segments", "method")},
-        "threshold": spec["value"],
-        **({"curve": spec["curve"]} if spec["curve"] else {}),
+        "beta" if spec["method"] in BETA_METHODS else "threshold": spec["value"],
+        **_tuned(work.folder, spec),
         "seconds": round(time.monotonic() - started, 1),
         "peak_memory_mb": round(max(run.peak_mb, peak_memory_mb())),
         "blocks": len(work.grid),
@@ -165,6 +166,19 @@ def _make(config: SegmentConfig, run: _Run, settings: dict[str, Any]) -> Generat
     }
     write_spec(work.folder, spec)
     return spec
+
+
+def _tuned(folder: Path, spec: dict[str, Any]) -> dict[str, Any]:
+    """Write the curve as a table, and return the scores at the value that was chosen; nothing if none was tuned."""
+    curve: list[dict[str, float]] = spec["curve"]
+    if not curve:
+        return {}
+    rows = [",".join(curve[0]), *(",".join(f"{number:.6g}" for number in point.values()) for point in curve)]
+    with whole_file(folder / CURVE, SegmentError) as part:
+        part.write_text("\n".join([*rows, ""]), encoding="utf-8")
+    chosen = next(point for point in curve if point["value"] == spec["value"])
+    scores = {name: number for name, number in chosen.items() if name != "value"}
+    return {"tuned": {**scores, "curve": str(folder / CURVE)}}
 
 
 def _tune(config: SegmentConfig, run: _Run, graph: RegionGraph) -> Generator[Event, None, Tuning | None]:

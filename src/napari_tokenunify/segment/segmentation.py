@@ -5,6 +5,7 @@ NAME/
   graph/*.npy      the arrays of RegionGraph
   tree/*.npy       the arrays of MergeTree; only for methods that have one
   table.npy        segment of each fragment, as agglomerated
+  tuning.csv       scores at each threshold that was tried, if labels were given
   spec.json        how it was made; written last, so a folder without it is not finished
 """
 
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 KIND: Final = "segmentation"
 FORMAT: Final = 1
 SPEC: Final = "spec.json"
+CURVE: Final = "tuning.csv"
 EDITS: Final = "edits.sqlite"
 _GRAPH, _TREE, _TABLE = "graph", "tree", "table.npy"
 _ARRAYS: Final = tuple(field.name for field in fields(RegionGraph) if field.name != "nodes")
@@ -263,7 +265,7 @@ def discard(folder: Path) -> None:
     if (folder / EDITS).exists():
         raise SegmentError(f"{folder}: holds edits, and is not overwritten; choose another name or delete it yourself.")
     try:
-        for name in (SPEC, _TABLE):  # the spec first: what is left is not taken for whole
+        for name in (SPEC, _TABLE, CURVE):  # the spec first: what is left is not taken for whole
             (folder / name).unlink(missing_ok=True)
         for name in (FRAGMENTS, _GRAPH, _TREE, WORK):
             if (folder / name).exists():
