@@ -262,7 +262,7 @@ def test_a_threshold_is_tuned_on_labels(cells: np.ndarray, affinities: Path, tmp
 
 def test_a_method_that_solves_once_has_a_table_and_no_tree(affinities: Path, tmp_path: Path):
     result = run(affinities=str(affinities), out=str(tmp_path / "s"), method="multicut", beta=0.4, **SMALL)
-    assert (result["method"], result["threshold"]) == ("multicut", 0.4)
+    assert (result["method"], result["beta"]) == ("multicut", 0.4)
     found = Segmentation.open(tmp_path / "s")
     assert found.tree is None
     assert len(np.unique(found.table)) == result["segments"] + 1
