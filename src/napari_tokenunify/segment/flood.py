@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from napari_tokenunify.segment.compiled import compiled
+from napari_tokenunify.network.compiled import compiled
 
 LEVELS = 254
 OUTSIDE = np.uint64(2**64 - 1)

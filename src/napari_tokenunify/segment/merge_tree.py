@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import numpy as np
 
 from napari_tokenunify.errors import SegmentError
-from napari_tokenunify.segment.compiled import compiled
+from napari_tokenunify.network.compiled import compiled
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

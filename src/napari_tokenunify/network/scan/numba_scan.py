@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numba import types
 
+from napari_tokenunify.network.compiled import compiled
 from napari_tokenunify.network.scan import numba_kernels as kernels
 from napari_tokenunify.network.scan.numba_functions import OPTIONS
 
@@ -144,8 +145,5 @@ def _compiled(name: str, dtype: torch.dtype) -> Callable[..., None]:
         signature = types.void(types.UniTuple(rows, 5), weights, types.boolean, span, rows, states)
     else:
         signature = types.void(types.UniTuple(rows, 6), weights, types.boolean, span, states, types.UniTuple(rows, 8))
-    function = getattr(kernels, name)
-    try:
-        return numba.njit(signature, nogil=True, cache=True, **OPTIONS)(function)
-    except RuntimeError:  # "no locator available": nowhere to write
-        return numba.njit(signature, nogil=True, **OPTIONS)(function)
+    kernel: Callable[..., None] = compiled(getattr(kernels, name), signature, **OPTIONS)
+    return kernel
