@@ -32,9 +32,9 @@ from napari_tokenunify.data import Volume, intensity_range, open_volume
 from napari_tokenunify.data.intensity import IntensityRange
 from napari_tokenunify.geometry import Box
 from napari_tokenunify.network import NETWORK_PRESETS, TokenUnify, build_network
+from napari_tokenunify.network.device import DTYPES
 from napari_tokenunify.network.peak_memory import peak_memory_mb
 from napari_tokenunify.segment import Prediction, predict_volume
-from napari_tokenunify.segment.prediction.memory import DTYPES
 from napari_tokenunify.segment.prediction.tiles import TileGrid
 
 if TYPE_CHECKING:

@@ -79,3 +79,11 @@ class ModelError(TokenUnifyError):
 
 class SegmentError(TokenUnifyError):
     """Affinities, fragments or a segmentation cannot be made, found, read or written as asked."""
+
+
+class TrainError(TokenUnifyError):
+    """A network cannot be trained as asked, or a training cannot go on."""
+
+
+class JobError(TokenUnifyError):
+    """A job cannot be started, found, or told what to do."""

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from napari_tokenunify.data import intensity
-from napari_tokenunify.data.intensity import IntensityRange, intensity_range, tissue
+from napari_tokenunify.data.intensity import IntensityRange, choose_intensity, intensity_range, tissue
 from napari_tokenunify.data.volume import Volume, open_volume
 from napari_tokenunify.errors import VolumeError
 
@@ -249,3 +249,19 @@ def test_a_failed_write_leaves_the_store_as_it_was(tmp_path: Path, monkeypatch: 
     intensity_range(open_volume(saved(tmp_path / "b.npy", 1)), store)
     assert store.read_bytes() == before
     assert names(tmp_path) == ["a.npy", "b.npy", "intensity.json"]
+
+
+def test_grey_values_are_those_of_the_training_where_they_fit():
+    volume = Volume.from_array(grey((8, 64, 64)))
+    own = intensity_range(volume)
+    near = IntensityRange(own.low + 5, own.high - 5)
+    taken, sentence = choose_intensity(volume, near)
+    assert taken == near
+    assert "network's training" in sentence
+    for other in (IntensityRange(0, 1), IntensityRange(own.low, 10 * own.high)):
+        measured, sentence = choose_intensity(volume, other)
+        assert measured == own
+        assert "because the network was trained" in sentence
+    measured, sentence = choose_intensity(volume, None)
+    assert measured == own
+    assert "unknown" in sentence

@@ -3,18 +3,16 @@ from __future__ import annotations
 import pytest
 import torch
 
-from napari_tokenunify.errors import ConfigError, SegmentError
+from napari_tokenunify.errors import SegmentError
 from napari_tokenunify.network.card import ModelCard, TrainingRun
+from napari_tokenunify.network.device import is_out_of_memory
 from napari_tokenunify.network.presets import NETWORK_PRESETS
 from napari_tokenunify.segment.prediction.memory import (
     Batches,
     batch_for,
     choose_batch,
-    choose_device,
-    choose_precision,
     default_tile,
     fit_tile,
-    is_out_of_memory,
 )
 
 CPU = torch.device("cpu")
@@ -83,20 +81,3 @@ def test_a_tile_shrinks_by_whole_strides_until_it_fits():
 def test_the_batch_takes_at_most_four_fifths_of_the_memory():
     assert [batch_for(10, free) for free in (0, 24, 25, 49, 50, 10_000)] == [1, 1, 2, 2, 4, 16]
     assert choose_batch(lambda: pytest.fail("no need to measure"), CPU) == 1
-
-
-def test_a_device_that_is_not_there_is_refused(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-    assert choose_device("auto") == CPU
-    with pytest.raises(ConfigError, match="leave out --device"):
-        choose_device("cuda")
-
-
-@pytest.mark.parametrize(("bf16", "wanted"), [(True, "bf16"), (False, "fp32")])
-def test_half_precision_only_where_there_are_units_for_it(monkeypatch, bf16, wanted):
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: bf16, raising=False)
-    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False, raising=False)
-    assert choose_precision("auto", CPU) == wanted
-    assert choose_precision("fp16", CPU) == "fp16"
-    assert choose_precision("auto", torch.device("mps")) == "fp32"

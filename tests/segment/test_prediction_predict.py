@@ -13,9 +13,8 @@ from napari_tokenunify.errors import ConfigError, ModelError, SegmentError
 from napari_tokenunify.events import Message, Progress
 from napari_tokenunify.geometry import Box
 from napari_tokenunify.network import NetworkConfig, build_network, save_checkpoint
-from napari_tokenunify.network.card import Intensity, ModelCard
+from napari_tokenunify.network.card import ModelCard
 from napari_tokenunify.segment import open_affinities, predict
-from napari_tokenunify.segment.prediction.predict import choose_intensity
 from tests.segment.fake_networks import bytes_of, drive
 
 NETWORK = NetworkConfig(widths=(2, 3), hidden=4, depth=1, voxel_size_nm=(40, 4, 4))
@@ -96,25 +95,6 @@ def test_an_unknown_voxel_size_is_said(tmp_path, raw, model):
     events, result = drive(predict(PredictConfig(**known, out=str(tmp_path / "a.zarr"))))
     assert "voxel size is unknown" in texts(events)[1]
     assert result["complete"]
-
-
-def test_grey_values_are_those_of_the_training_where_they_fit(volume_file):
-    volume = open_volume(f"{volume_file}::raw")
-    own = intensity_range(volume)
-
-    def card(low, high):
-        return ModelCard(network=NETWORK, intensity=Intensity(low=low, high=high, mean=0.5, deviation=0.2))
-
-    near, sentence = choose_intensity(volume, card(own.low + 5, own.high - 5), {})
-    assert (near.low, near.high) == (own.low + 5, own.high - 5)
-    assert "network's training" in sentence
-    for other in (card(0, 1), card(own.low, 10 * own.high)):
-        measured, sentence = choose_intensity(volume, other, {})
-        assert measured == own
-        assert "because the network was trained" in sentence
-    measured, sentence = choose_intensity(volume, ModelCard(network=NETWORK), {})
-    assert measured == own
-    assert "unknown" in sentence
 
 
 def test_a_network_that_was_only_pretrained_is_refused(tmp_path, volume_file):

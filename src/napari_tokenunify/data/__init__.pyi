@@ -8,6 +8,7 @@ from .crops import CropSampler as CropSampler
 from .drawn_labels import Pen as Pen
 from .finding import Finding as Finding
 from .intensity import IntensityRange as IntensityRange
+from .intensity import choose_intensity as choose_intensity
 from .intensity import intensity_range as intensity_range
 from .prefetch import iterate as iterate
 from .preflight import check_volume as check_volume
@@ -37,6 +38,7 @@ __all__ = [
     "Volume",
     "check_annotations",
     "check_volume",
+    "choose_intensity",
     "intensity_range",
     "iterate",
     "list_datasets",

@@ -33,6 +33,7 @@ _FEWEST_BLOCKS = 8  # looked at however large a chunk is
 _DECODED_BYTES = 512 << 20  # chunks are decoded whole: what all blocks together may cost
 _BLOCK_VOXELS = 1 << 18  # held in memory of one chunk
 _UNCHUNKED_BLOCK: Triple = (8, 64, 64)
+_SIMILAR = 0.25  # of the training's range: by how much the ends may differ from it
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,32 @@ def intensity_range(volume: Volume, store: Path | None = None, seed: int = 0) ->
         known = _measure(volume, seed)
         _keep(store, key, known)
     return known
+
+
+def choose_intensity(volume: Volume, trained: IntensityRange | None) -> tuple[IntensityRange, str]:
+    """Return what grey values become 0 and 1 for a network, and a sentence on where that comes from.
+
+    Parameters
+    ----------
+    volume : Volume
+        The image; its range is measured.
+    trained : IntensityRange or None
+        What a network was trained on. It is taken if the volume's is much the same: then the same grey means the
+        same as in training.
+
+    Raises
+    ------
+    VolumeError
+        If no range can be measured.
+    """
+    measured = intensity_range(volume)
+    text = f"Grey values {measured.low:g} to {measured.high:g} become 0 to 1, as measured in the volume"
+    if trained is None:
+        return measured, f"{text}; those of the network's training are unknown."
+    room = _SIMILAR * (trained.high - trained.low)
+    if max(abs(measured.low - trained.low), abs(measured.high - trained.high)) > room:
+        return measured, f"{text}, because the network was trained on values from {trained.low:g} to {trained.high:g}."
+    return trained, f"Grey values {trained.low:g} to {trained.high:g} become 0 to 1, as in the network's training."
 
 
 def tissue(array: NDArray[Any]) -> NDArray[Any]:

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import psutil  # type: ignore[import-untyped]
 import torch
 
-from napari_tokenunify.data.intensity import IntensityRange, intensity_range
+from napari_tokenunify.data.intensity import IntensityRange, choose_intensity
 from napari_tokenunify.data.volume import open_volume
 from napari_tokenunify.errors import ModelError, SegmentError
 from napari_tokenunify.events import Message
 from napari_tokenunify.geometry import Box, parse_voxel_size
 from napari_tokenunify.network.card import package_versions
 from napari_tokenunify.network.checkpoint import load_checkpoint
+from napari_tokenunify.network.device import choose_device, choose_precision
 from napari_tokenunify.network.models import find_model
 from napari_tokenunify.segment.affinity_store import open_affinities
-from napari_tokenunify.segment.prediction.memory import choose_device, choose_precision, default_tile, fit_tile
+from napari_tokenunify.segment.prediction.memory import default_tile, fit_tile
 from napari_tokenunify.segment.prediction.resample import mismatch, resampled_shape
 from napari_tokenunify.segment.prediction.tile_run import Prediction, predict_volume
 
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
     from napari_tokenunify.events import Event
     from napari_tokenunify.geometry import Triple, VoxelSize
     from napari_tokenunify.network.card import ModelCard
-
-_SIMILAR: Final = 0.25  # of the training's range: by how much the ends may differ from it
 
 
 def predict(config: PredictConfig) -> Generator[Event, None, dict[str, Any]]:
@@ -59,7 +58,7 @@ def predict(config: PredictConfig) -> Generator[Event, None, dict[str, Any]]:
     if (0, 0, 0) in card.network.offsets:
         raise ModelError(f"{config.model}: was only pre-trained and gives no affinities yet; fine-tune it first.")
     before = {} if config.overwrite else _settings_before(config.out)
-    intensity, sentence = choose_intensity(volume, card, before)
+    intensity, sentence = _intensity(volume, card, before)
     yield Message(sentence)
     different = mismatch(volume.voxel_size_nm, card.voxel_size_nm)
     resample_to = card.voxel_size_nm if config.resample and different and volume.voxel_size_nm else None
@@ -83,35 +82,13 @@ def predict(config: PredictConfig) -> Generator[Event, None, dict[str, Any]]:
     return (yield from predict_volume(volume, network, config.out, how, overwrite=config.overwrite))
 
 
-def choose_intensity(volume: Volume, card: ModelCard, before: dict[str, Any]) -> tuple[IntensityRange, str]:
-    """Return what grey values become 0 and 1, and a sentence on where that comes from.
-
-    Parameters
-    ----------
-    volume : Volume
-        The image.
-    card : ModelCard
-        Its range is taken if the volume's is much the same: then the same grey means the same as in training.
-    before : dict
-        Settings of the run that is gone on with, whose range is kept; {} if there is none.
-
-    Raises
-    ------
-    VolumeError
-        If no range can be measured.
-    """
+def _intensity(volume: Volume, card: ModelCard, before: dict[str, Any]) -> tuple[IntensityRange, str]:
+    """Return the range of the run that is gone on with, or one that suits network and volume, and say which."""
     if "intensity" in before:
         low, high = before["intensity"]
         return IntensityRange(low, high), f"Grey values {low:g} to {high:g} become 0 to 1, as in the run before."
-    measured, known = intensity_range(volume), card.intensity
-    text = f"Grey values {measured.low:g} to {measured.high:g} become 0 to 1, as measured in the volume"
-    if known is None:
-        return measured, f"{text}; those of the training are unknown."
-    room = _SIMILAR * (known.high - known.low)
-    if max(abs(measured.low - known.low), abs(measured.high - known.high)) > room:
-        return measured, f"{text}, because the network was trained on values from {known.low:g} to {known.high:g}."
-    sentence = f"Grey values {known.low:g} to {known.high:g} become 0 to 1, as in the network's training."
-    return IntensityRange(known.low, known.high), sentence
+    known = card.intensity
+    return choose_intensity(volume, None if known is None else IntensityRange(known.low, known.high))
 
 
 def _tile(

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from napari_tokenunify.errors import SegmentError, TokenUnifyError
-from napari_tokenunify.segment.prediction.memory import DTYPES, Batches, is_out_of_memory
+from napari_tokenunify.network.device import DTYPES, is_out_of_memory
+from napari_tokenunify.segment.prediction.memory import Batches
 from napari_tokenunify.segment.prediction.orientations import average
 from napari_tokenunify.segment.prediction.resample import resample
 
