@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from napari_tokenunify.errors import ConfigError
-from napari_tokenunify.geometry import Box, parse_voxel_size
+from napari_tokenunify.geometry import Box, parse_voxel_size, voxel_size_mismatch
 
 
 def test_a_box_written_as_text_is_read_back():
@@ -46,3 +46,13 @@ def test_one_number_is_an_isotropic_voxel_and_three_are_z_y_x():
 def test_text_that_is_no_voxel_size_is_refused_with_a_sentence(text: str):
     with pytest.raises(ConfigError, match="z,y,x in nm"):
         parse_voxel_size(text)
+
+
+def test_voxel_sizes_that_differ_by_more_than_a_fifth_are_said():
+    assert voxel_size_mismatch((40, 4, 4), (40, 4, 4.7)) is None
+    assert "voxels of 40x4x4 nm (z y x), but the network was trained at 40x4x5 nm" in str(
+        voxel_size_mismatch((40, 4, 4), (40, 4, 5))
+    )
+    assert voxel_size_mismatch((31, 4, 4), (40, 4, 4)) is not None
+    assert "volume's voxel size is unknown" in str(voxel_size_mismatch(None, (40, 4, 4)))
+    assert "trained at is unknown" in str(voxel_size_mismatch((40, 4, 4), None))

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from napari_tokenunify.segment.prediction.resample import mismatch, resample, resampled_shape
+from napari_tokenunify.segment.prediction.resample import resample, resampled_shape
 
 
 def smooth(shape):
@@ -42,13 +42,3 @@ def test_samples_and_channels_stay_apart():
 def test_a_shape_has_the_same_extent_in_other_voxels():
     assert resampled_shape((16, 160, 160), (40, 4, 4), (20, 8, 8)) == (32, 80, 80)
     assert resampled_shape((1, 160, 160), (10, 4, 4), (80, 4, 4)) == (1, 160, 160)
-
-
-def test_a_difference_of_more_than_a_fifth_is_said():
-    assert mismatch((40, 4, 4), (40, 4, 4.7)) is None
-    assert "voxels of 40x4x4 nm (z y x), but the network was trained at 40x4x5 nm" in str(
-        mismatch((40, 4, 4), (40, 4, 5))
-    )
-    assert mismatch((31, 4, 4), (40, 4, 4)) is not None
-    assert "volume's voxel size is unknown" in str(mismatch(None, (40, 4, 4)))
-    assert "trained at is unknown" in str(mismatch((40, 4, 4), None))

@@ -12,14 +12,14 @@ from napari_tokenunify.data.intensity import IntensityRange, choose_intensity
 from napari_tokenunify.data.volume import open_volume
 from napari_tokenunify.errors import ModelError, SegmentError
 from napari_tokenunify.events import Message
-from napari_tokenunify.geometry import Box, parse_voxel_size
+from napari_tokenunify.geometry import Box, parse_voxel_size, voxel_size_mismatch
 from napari_tokenunify.network.card import package_versions
 from napari_tokenunify.network.checkpoint import load_checkpoint
 from napari_tokenunify.network.device import choose_device, choose_precision
 from napari_tokenunify.network.models import find_model
 from napari_tokenunify.segment.affinity_store import open_affinities
 from napari_tokenunify.segment.prediction.memory import default_tile, fit_tile
-from napari_tokenunify.segment.prediction.resample import mismatch, resampled_shape
+from napari_tokenunify.segment.prediction.resample import resampled_shape
 from napari_tokenunify.segment.prediction.tile_run import Prediction, predict_volume
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def predict(config: PredictConfig) -> Generator[Event, None, dict[str, Any]]:
     before = {} if config.overwrite else _settings_before(config.out)
     intensity, sentence = _intensity(volume, card, before)
     yield Message(sentence)
-    different = mismatch(volume.voxel_size_nm, card.voxel_size_nm)
+    different = voxel_size_mismatch(volume.voxel_size_nm, card.voxel_size_nm)
     resample_to = card.voxel_size_nm if config.resample and different and volume.voxel_size_nm else None
     if different is not None:
         yield Message(_say_mismatch(different, resample_to, volume, card), "warning")

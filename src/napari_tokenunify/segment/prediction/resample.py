@@ -34,23 +34,3 @@ def resample(values: Tensor, shape: Triple) -> Tensor:
         lines = functional.interpolate(lines, (shape[0], lines.shape[-1]), mode="bilinear", antialias=True)
         values = lines.reshape(batch, channels, *shape)
     return values
-
-
-def mismatch(volume: VoxelSize | None, network: VoxelSize | None) -> str | None:
-    """Return a sentence if the voxel sizes (z, y, x in nm) differ by more than a fifth on an axis, or one is unknown.
-
-    Parameters
-    ----------
-    volume : tuple of float or None
-        That of the volume.
-    network : tuple of float or None
-        That of the network's training.
-    """
-    if volume is None:
-        return "The volume's voxel size is unknown, so it is taken as it is; give --voxel-size if you know it."
-    if network is None:
-        return "The voxel size that the network was trained at is unknown, so the volume is taken as it is."
-    if all(1 / 1.2 <= v / n <= 1.2 for v, n in zip(volume, network, strict=True)):
-        return None
-    here, there = ("x".join(f"{size:g}" for size in sizes) for sizes in (volume, network))
-    return f"The volume has voxels of {here} nm (z y x), but the network was trained at {there} nm"
