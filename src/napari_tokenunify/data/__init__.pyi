@@ -7,6 +7,7 @@ from .crops import Crop as Crop
 from .crops import CropSampler as CropSampler
 from .drawn_labels import Pen as Pen
 from .finding import Finding as Finding
+from .fingerprint import data_hash as data_hash
 from .intensity import IntensityRange as IntensityRange
 from .intensity import choose_intensity as choose_intensity
 from .intensity import intensity_range as intensity_range
@@ -39,6 +40,7 @@ __all__ = [
     "check_annotations",
     "check_volume",
     "choose_intensity",
+    "data_hash",
     "intensity_range",
     "iterate",
     "list_datasets",

@@ -27,7 +27,14 @@ if TYPE_CHECKING:
     from napari_tokenunify.network.card import ModelCard
 
 
-def save_checkpoint(path: str | Path, module: TokenUnify, card: ModelCard, *, half: bool = False) -> ModelCard:
+def save_checkpoint(
+    path: str | Path,
+    module: TokenUnify,
+    card: ModelCard,
+    *,
+    half: bool = False,
+    weights: Mapping[str, Tensor] | None = None,
+) -> ModelCard:
     """Store weights and card; a checkpoint that was there before stays whole until the new one is.
 
     Parameters
@@ -42,6 +49,8 @@ def save_checkpoint(path: str | Path, module: TokenUnify, card: ModelCard, *, ha
     half : bool
         Store convolutions and matrices as float16: half the size, for weights that are passed on. Biases, norms and
         the decay rates of the scans stay as they are.
+    weights : mapping of str to Tensor, optional
+        To store instead of the module's own state dict, under the same names: averages, or merged adapters.
 
     Returns
     -------
@@ -56,7 +65,7 @@ def save_checkpoint(path: str | Path, module: TokenUnify, card: ModelCard, *, ha
     file = weights_file(path)
     if card.network != module.config:
         raise ModelError(f"{file}: is not written, because its card describes another network than the one to save.")
-    tensors = {name: _stored(name, tensor, half=half) for name, tensor in module.state_dict().items()}
+    tensors = {name: _stored(name, tensor, half=half) for name, tensor in (weights or module.state_dict()).items()}
     check_finite(tensors, f"{file}: is not written, because")
     card = card.replace(weights_sha256=weights_sha256(tensors), versions=package_versions())
     text = card.model_dump_json(indent=1)

@@ -1,0 +1,196 @@
+"""What the user left open: crop, batch, learning rate and so on, chosen for the time there is on this machine."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+import psutil  # type: ignore[import-untyped]
+import torch
+
+from napari_tokenunify.network.device import DTYPES, is_out_of_memory
+from napari_tokenunify.train.plan import Plan
+from napari_tokenunify.train.samples import Sample
+from napari_tokenunify.train.schedule import Budget
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from napari_tokenunify.config import FinetuneConfig
+    from napari_tokenunify.geometry import Triple, VoxelSize
+    from napari_tokenunify.train.parts import Parts
+    from napari_tokenunify.train.task import Task
+
+_THICK: Final = 2.5  # sections that much coarser than pixels call for flat crops
+_FLAT: Final[tuple[Triple, ...]] = ((16, 160, 160), (16, 128, 128), (16, 96, 96), (8, 96, 96), (8, 64, 64))
+_DEEP: Final[tuple[Triple, ...]] = ((32, 160, 160), (32, 128, 128), (32, 96, 96), (24, 80, 80), (16, 64, 64))
+_STEPS_WANTED: Final = 300
+_OVERHEAD: Final = 0.9  # of the time goes into steps
+_LARGEST_BATCH: Final = 8
+_FEW_PAIRS: Final = 100_000
+_BYTES_A_VOXEL: Final = (2500, 100)  # in training on a CPU: 2300 for tiny, 2900 for small, 5000 for base, measured
+
+
+def choose_parts_for(config: FinetuneConfig, *, trained: bool, known_pairs: int) -> tuple[Parts, str]:
+    """Return which parts learn, and why.
+
+    Parameters
+    ----------
+    config : FinetuneConfig
+        What the user chose, if not "auto".
+    trained : bool
+        Whether the network starts from trained weights.
+    known_pairs : int
+        How much is annotated.
+    """
+    if config.parts != "auto":
+        return config.parts, "as you chose"
+    if not trained:
+        return "all", "as the network starts from scratch"
+    if known_pairs < _FEW_PAIRS:
+        return "decoder", f"as only {known_pairs:,} pairs of voxels are known, too few to change all of it safely"
+    return "all", f"as {known_pairs:,} pairs of voxels are known"
+
+
+def candidate_crops(voxel_size_nm: VoxelSize | None, extent: Triple) -> list[Triple]:
+    """Return crops (z, y, x) that suit a voxel size, large to small, none much larger than the volume."""
+    thick = voxel_size_nm is not None and voxel_size_nm[0] >= _THICK * max(voxel_size_nm[1:])
+    crops = []
+    for crop in _FLAT if thick else _DEEP:
+        z, y, x = (min(size, math.ceil(n / 8) * 8) for size, n in zip(crop, extent, strict=True))
+        if (z, y, x) not in crops:
+            crops.append((z, y, x))
+    return crops
+
+
+def fits_in_memory(crop: Triple, first_width: int, device: torch.device) -> bool:
+    """Tell whether a training step on a CPU fits into half of what is free; a GPU says so itself."""
+    if device.type != "cpu":
+        return True
+    base, each = _BYTES_A_VOXEL
+    return math.prod(crop) * (base + each * first_width) < int(psutil.virtual_memory().available) // 2
+
+
+def step_seconds(
+    network: nn.Module, task: Task, crop: Triple, precision: str, outputs: int, batch: int = 1
+) -> float | None:
+    """Return how long a step on crops of a size takes, without changing the network; None if memory runs out."""
+    device = next(network.parameters()).device
+    mask = np.ones((outputs, *crop), bool)
+    samples = [Sample(np.random.default_rng(0).random(crop, np.float32), mask, mask)] * batch
+    network.train()
+    seconds = math.inf
+    try:
+        for _ in range(3):  # the first compiles and allocates
+            started = time.monotonic()
+            with torch.autocast(device.type, DTYPES[precision], enabled=precision != "fp32"):
+                loss = task.loss(network, samples, device)
+            loss.backward()  # type: ignore[no-untyped-call]
+            network.zero_grad(set_to_none=True)
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            seconds = min(seconds, time.monotonic() - started)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        return None
+    return seconds
+
+
+def choose_plan(
+    config: FinetuneConfig, network: nn.Module, task: Task, crops: list[Triple], precision: str, *, trained: bool
+) -> tuple[Plan, str]:
+    """Measure this machine and choose what the user left open.
+
+    Parameters
+    ----------
+    config : FinetuneConfig
+        The user's choices.
+    network : nn.Module
+        On its device, with what learns already chosen.
+    task : Task
+        What it will learn.
+    crops : list of tuple of int
+        Sizes (z, y, x) that come into question, large to small.
+    precision : str
+        In what it computes.
+    trained : bool
+        Whether it starts from trained weights.
+
+    Returns
+    -------
+    Plan
+    str
+        What was chosen, in a sentence.
+    """
+    device = next(network.parameters()).device
+    outputs = len(getattr(task, "offsets", ())) or 1
+    seconds = None if config.steps is not None else 60 * config.minutes
+    crop, each = _choose_crop(config, network, task, crops, precision)
+    batch = config.batch or 1
+    if config.batch is None and device.type == "cuda" and seconds is not None:
+        while batch < _LARGEST_BATCH:
+            longer = step_seconds(network, task, crop, precision, outputs, 2 * batch)
+            if longer is None or seconds / longer < 2 * _STEPS_WANTED:
+                break
+            batch, each = 2 * batch, longer
+    steps = config.steps if seconds is None else max(1, int(_OVERHEAD * seconds / max(each or 1.0, 1e-3)))
+    steps = steps or 1
+    plan = Plan(
+        budget=Budget(config.steps, seconds),
+        crop=crop,
+        batch=batch,
+        learning_rate=config.learning_rate or usual_learning_rate(network, trained=trained),
+        warmup=max(1, min(20, steps // 10)),
+        average=min(0.999, max(0.9, 1 - 10 / steps)),
+        precision=precision,
+        workers=_workers(device) if config.workers is None else config.workers,
+        validate_seconds=max(10.0, (seconds or 600.0) / 20),
+        checkpoint_seconds=20.0,
+        preview_seconds=config.preview_seconds,
+        patience=config.patience,
+    )
+    size = "x".join(map(str, crop))
+    length = f"{steps:,} steps" if seconds is None else f"about {steps:,} steps in {config.minutes:g} minutes"
+    return plan, (
+        f"{length}, each of {batch} crop{'s' * (batch > 1)} of {size} voxels, in {precision} on {device.type}, "
+        f"learning rate {plan.learning_rate:g}."
+    )
+
+
+def usual_learning_rate(network: nn.Module, *, trained: bool) -> float:
+    """Return the highest learning rate: smaller for larger networks, and a third of it for trained ones."""
+    size = sum(parameter.numel() for parameter in network.parameters())
+    rate = 3e-3 if size < 10e6 else 1e-3 if size < 60e6 else 3e-4
+    return rate / 3 if trained else rate
+
+
+def _choose_crop(
+    config: FinetuneConfig, network: nn.Module, task: Task, crops: list[Triple], precision: str
+) -> tuple[Triple, float | None]:
+    """Return the largest crop that fits and leaves time for enough steps, and the seconds of a step."""
+    device = next(network.parameters()).device
+    outputs = len(getattr(task, "offsets", ())) or 1
+    width = next(network.parameters()).shape[0]
+    if config.crop is not None:
+        seconds = None if config.steps is not None else step_seconds(network, task, config.crop, precision, outputs)
+        return config.crop, seconds
+    fitting = [crop for crop in crops if fits_in_memory(crop, width, device)] or crops[-1:]
+    if config.steps is not None:
+        return fitting[min(len(fitting) - 1, 2)], None
+    smallest = fitting[-1]
+    each = step_seconds(network, task, smallest, precision, outputs)
+    voxel = (each or 1.0) / math.prod(smallest)  # time grows with the voxels, a little less than in proportion
+    for crop in fitting:
+        expected = voxel * math.prod(crop)
+        if _OVERHEAD * 60 * config.minutes / (expected * (config.batch or 1)) >= _STEPS_WANTED:
+            return crop, expected * (config.batch or 1)
+    return smallest, each
+
+
+def _workers(device: torch.device) -> int:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return 1 if device.type != "cuda" else max(1, min(8, cores - 1))

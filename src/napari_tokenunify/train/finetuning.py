@@ -1,0 +1,355 @@
+"""The stage `finetune`: a volume, sparse labels and a model in; a model that knows this tissue out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import torch
+
+from napari_tokenunify.affinities import DEFAULT_OFFSETS
+from napari_tokenunify.data import (
+    IntensityRange,
+    check_annotations,
+    choose_intensity,
+    data_hash,
+    open_annotations,
+    open_volume,
+    summarise,
+)
+from napari_tokenunify.errors import ConfigError, TrainError
+from napari_tokenunify.events import Message, Progress
+from napari_tokenunify.geometry import Box, parse_voxel_size, voxel_size_mismatch
+from napari_tokenunify.network.atomic import whole_file
+from napari_tokenunify.network.card import ModelCard, package_versions
+from napari_tokenunify.network.checkpoint import load_checkpoint, save_checkpoint
+from napari_tokenunify.network.device import choose_device, choose_precision
+from napari_tokenunify.network.models import find_model, installed_models
+from napari_tokenunify.network.peak_memory import peak_memory_mb
+from napari_tokenunify.network.presets import NETWORK_PRESETS
+from napari_tokenunify.network.tokenunify import build_network
+from napari_tokenunify.project import RunPaths
+from napari_tokenunify.train.affinity_task import AffinityTask
+from napari_tokenunify.train.choices import candidate_crops, choose_parts_for, choose_plan
+from napari_tokenunify.train.holdout import hold_out
+from napari_tokenunify.train.loop import Loop
+from napari_tokenunify.train.parts import choose_parts, describe
+from napari_tokenunify.train.plan import Plan
+from napari_tokenunify.train.ranks import join_ranks
+from napari_tokenunify.train.record import grown_card, recorded
+from napari_tokenunify.train.schedule import Budget
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from torch import Tensor
+
+    from napari_tokenunify.config import FinetuneConfig
+    from napari_tokenunify.data.annotations import Annotations
+    from napari_tokenunify.data.volume import Volume
+    from napari_tokenunify.events import Event
+    from napari_tokenunify.geometry import Triple
+    from napari_tokenunify.network.tokenunify import TokenUnify
+    from napari_tokenunify.train.affinity_task import SegmentScores
+    from napari_tokenunify.train.parts import Parts
+    from napari_tokenunify.train.state import Standing
+
+_FREE_TO_CHANGE: Final = {"out", "minutes", "steps", "patience", "preview", "preview_seconds", "workers", "device"}
+_STATES_ON_DISK: Final = 12  # times the weights: two states of weights, averages and two moments, two models, previews
+
+
+def finetune(config: FinetuneConfig, segment: SegmentScores | None = None) -> Generator[Event, None, dict[str, Any]]:
+    """Train a network on what is annotated of a volume; go on with the run that is in the folder, if there is one.
+
+    Parameters
+    ----------
+    config : FinetuneConfig
+        The settings.
+    segment : callable, optional
+        Scores of segments in what is held out: from affinities (C, Z, Y, X) and labels to numbers by name.
+
+    Returns
+    -------
+    dict
+        `out`, `model` (the weights to use: the best ones on what was held out, or the last), `steps`, `seconds`,
+        `parts`, `crop`, `validation_loss` and what else was measured, `peak_memory_mb`.
+
+    Raises
+    ------
+    AnnotationError, TrainError, VolumeError, ModelError, ConfigError
+        In one sentence, before training starts, if data, model and settings do not allow it; TrainError also if
+        memory, disk or loss give out on the way.
+    """
+    paths = RunPaths(Path(config.out).expanduser().resolve())
+    return (yield from recorded(_train(config, paths, segment), paths))
+
+
+def _train(
+    config: FinetuneConfig, paths: RunPaths, segment: SegmentScores | None
+) -> Generator[Event, None, dict[str, Any]]:
+    yield Progress(0, 1, "looking at the data")
+    data = yield from _open(config)
+    yield Progress(0, 1, "preparing the network")
+    device = choose_device(config.device)
+    ranks, device = join_ranks(device)
+    run = yield from _prepare(config, paths, data, device, segment)
+    loop = Loop(run.network, run.task, run.plan, paths, run.id, ranks)
+    standing = yield from loop.run()
+    best = paths.best if paths.best.exists() else paths.last
+    measured = standing.best_metrics if best == paths.best else standing.metrics
+    return {
+        "out": str(paths.folder),
+        "model": str(best),
+        "steps": standing.step,
+        "seconds": round(standing.seconds, 1),
+        "parts": run.parts,
+        "crop": list(standing.crop),
+        **{name: round(value, 4) for name, value in measured.items()},
+        "peak_memory_mb": round(peak_memory_mb()),
+    }
+
+
+@dataclass(frozen=True, eq=False)
+class _Data:
+    """What is trained on."""
+
+    volume: Volume
+    annotations: Annotations
+    known_pairs: int
+
+
+@dataclass(frozen=True, eq=False)
+class _Run:
+    """A training that is ready to start."""
+
+    id: str
+    network: TokenUnify
+    task: AffinityTask
+    plan: Plan
+    parts: Parts
+
+
+def _open(config: FinetuneConfig) -> Generator[Event, None, _Data]:
+    """Open volume and annotations, and refuse what nothing can be learnt from."""
+    volume = open_volume(config.volume, parse_voxel_size(config.voxel_size) if config.voxel_size else None)
+    annotations = open_annotations(
+        config.annotations, volume, boundary_id=config.boundary_id, zero_is_boundary=config.zero_is_boundary
+    )
+    summary = summarise(annotations)
+    for finding in check_annotations(annotations, summary):
+        if finding.severity == "error":
+            raise TrainError(f"{config.annotations}: {finding.message}")
+        yield Message(finding.message, "warning" if finding.severity == "warning" else "info")
+    known, joined = sum(summary.known_pairs), sum(summary.joined_pairs)
+    if joined == known:
+        raise TrainError(
+            f"{config.annotations}: no border between two neurons is known, so there is nothing to learn: paint a "
+            "second neuron next to the first until they touch, or the membrane between them (--boundary-id)."
+        )
+    if not joined:
+        raise TrainError(
+            f"{config.annotations}: no two voxels are known to lie in one neuron: paint the inside of neurons too."
+        )
+    if config.preview is not None and Box.parse(config.preview).clipped(volume.shape) is None:
+        raise ConfigError(f"--preview {config.preview} lies outside the volume of {volume.shape} voxels (z, y, x).")
+    return _Data(volume, annotations, known)
+
+
+def _prepare(
+    config: FinetuneConfig, paths: RunPaths, data: _Data, device: torch.device, segment: SegmentScores | None
+) -> Generator[Event, None, _Run]:
+    """Load the network, hold annotations out, and settle on a plan, or on that of the run that is gone on with."""
+    started = datetime.now(UTC).isoformat(timespec="seconds")
+    network, card, trained = yield from _network(config, data.volume)
+    precision = choose_precision(config.precision, device)
+    parts, why = choose_parts_for(config, trained=trained, known_pairs=data.known_pairs)
+    yield Message(f"{describe(parts)} Chosen {why}.")
+    run_id = _run_id(config, card, data)
+    before = _settings_of(paths, run_id)
+    network.to(device)
+    choose_parts(network, parts)
+    intensity, sentence = _intensity(data.volume, card)
+    yield Message(sentence)
+    _check_disk(paths.folder, network)
+
+    settings: dict[str, Any] = {}  # filled in before the first weights are stored
+
+    def store(path: Path, weights: dict[str, Tensor], standing: Standing) -> None:
+        """Save weights with their card."""
+        save_checkpoint(path, network, grown_card(card, network.config, settings, standing), weights=weights)
+
+    crops = candidate_crops(data.volume.voxel_size_nm, data.volume.shape)
+    crop = config.crop or (_triple(before["plan"]["crop"]) if before else crops[0])
+    everything = AffinityTask(
+        data.volume, data.annotations, intensity, data.annotations, (), crop, store, network.config.offsets
+    )
+    if before:
+        plan = _plan_of(before["plan"], config)
+    else:
+        plan, sentence = choose_plan(config, network, everything, crops, precision, trained=trained)
+        yield Message(sentence)
+    task, held = yield from _task(config, paths, data, everything, plan, segment)
+    network.config = network.config.replace(voxel_size_nm=data.volume.voxel_size_nm or network.config.voxel_size_nm)
+    settings |= {
+        "run": run_id,
+        "stage": "finetune",
+        "name": paths.folder.name,
+        "started": before["started"] if before else started,
+        "config": config.model_dump(mode="json"),
+        "plan": asdict(plan),
+        "parts": parts,
+        "device": str(device),
+        "model": {"name": card.name, "weights_sha256": card.weights_sha256, "trained": trained},
+        "intensity": _measured(data.volume, intensity, plan.crop),
+        "held_out": held,
+        "data": _described(data),
+        "versions": package_versions(),
+    }
+    with whole_file(paths.settings, TrainError) as part:
+        part.write_text(json.dumps(settings, indent=1) + "\n")
+    return _Run(run_id, network, task, plan, parts)
+
+
+def _network(config: FinetuneConfig, volume: Volume) -> Generator[Event, None, tuple[TokenUnify, ModelCard, bool]]:
+    """Load what is started from: trained weights, pre-trained ones with a new head, or random ones of a size."""
+    torch.manual_seed(config.seed)
+    if config.model in NETWORK_PRESETS and config.model not in installed_models():
+        shape = NETWORK_PRESETS[config.model]
+        yield Message(
+            f"There are no trained weights of the name {config.model}: the network starts from scratch, so give it "
+            "more time and labels than a trained one would need.",
+            "warning",
+        )
+        return build_network(shape), ModelCard(network=shape, name=config.model), False
+    network, card = load_checkpoint(find_model(config.model))
+    if (0, 0, 0) in card.network.offsets:
+        network = _with_new_head(network)
+        yield Message(f"{config.model} was pre-trained: it gets a new last layer for affinities.")
+    different = voxel_size_mismatch(volume.voxel_size_nm, card.voxel_size_nm)
+    if different:
+        yield Message(f"{different.rstrip('.')}; it has to learn the difference, which takes more labels.", "warning")
+    return network, card, True
+
+
+def _with_new_head(network: TokenUnify) -> TokenUnify:
+    """Return the network with random weights where its outputs are made."""
+    fresh = build_network(network.config.replace(offsets=DEFAULT_OFFSETS))
+    own = fresh.state_dict()
+    kept = {name: t for name, t in network.state_dict().items() if own[name].shape == t.shape}
+    fresh.load_state_dict({**own, **kept})
+    return fresh
+
+
+def _task(
+    config: FinetuneConfig, paths: RunPaths, data: _Data, base: AffinityTask, plan: Plan, segment: SegmentScores | None
+) -> Generator[Event, None, tuple[AffinityTask, list[str]]]:
+    """Hold a part of the annotations out, and put the task together."""
+    annotations = data.annotations
+    boxes: tuple[Box, ...] = ()
+    if config.hold_out > 0:
+        found, sentence = hold_out(annotations, base.offsets, plan.crop, config.hold_out, config.seed)
+        yield Message(sentence)
+        if found is not None:
+            annotations, boxes = found.training, found.boxes
+    preview = None if config.preview is None else Box.parse(config.preview).clipped(data.volume.shape)
+    task = AffinityTask(
+        base.volume,
+        annotations,
+        base.intensity,
+        data.annotations,
+        boxes,
+        plan.crop,
+        base.store,
+        base.offsets,
+        kind=config.loss,
+        widen=config.widen_borders,
+        seed=config.seed,
+        preview_box=preview,
+        preview_folder=paths.previews,
+        segment=segment,
+        precision=plan.precision,
+    )
+    return task, [str(box) for box in boxes]
+
+
+def _intensity(volume: Volume, card: ModelCard) -> tuple[IntensityRange, str]:
+    known = card.intensity
+    return choose_intensity(volume, None if known is None else IntensityRange(known.low, known.high))
+
+
+def _measured(volume: Volume, intensity: IntensityRange, crop: Triple) -> dict[str, float]:
+    """Return the range, and mean and deviation of the normalised voxels of a crop in the middle."""
+    middle = [max(0, (n - size) // 2) for n, size in zip(volume.shape, crop, strict=True)]
+    stop = [min(n, start + size) for n, start, size in zip(volume.shape, middle, crop, strict=True)]
+    voxels = intensity.normalise(volume.read(Box((middle[0], middle[1], middle[2]), (stop[0], stop[1], stop[2]))))
+    mean, deviation = float(voxels.mean()), float(voxels.std())
+    return {"low": intensity.low, "high": intensity.high, "mean": mean, "deviation": deviation}
+
+
+def _check_disk(folder: Path, network: TokenUnify) -> None:
+    """Refuse to start where the checkpoints of the run would not fit."""
+    there = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    needed = _STATES_ON_DISK * sum(p.numel() * p.element_size() for p in network.parameters()) + (1 << 20)
+    free = shutil.disk_usage(there).free
+    if free < needed:
+        raise TrainError(
+            f"{folder}: the disk has {free / 1e6:,.0f} MB left, and the checkpoints need about {needed / 1e6:,.0f} MB: "
+            "make room, or choose an --out on another disk."
+        )
+
+
+def _run_id(config: FinetuneConfig, card: ModelCard, data: _Data) -> str:
+    """Return a hash over everything that decides which steps are taken."""
+    chosen = config.model_dump(mode="json", exclude=_FREE_TO_CHANGE)
+    parts = [chosen, card.weights_sha256, data_hash(data.volume), data_hash(data.annotations)]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _settings_of(paths: RunPaths, run_id: str) -> dict[str, Any] | None:
+    """Return what the run in the folder settled on; None if there is none to go on with."""
+    if not paths.state.exists() and not paths.previous_state.exists():
+        return None
+    try:
+        settings: dict[str, Any] = json.loads(paths.settings.read_text())
+    except (OSError, ValueError) as error:
+        raise TrainError(f"{paths.settings}: cannot be read; start a new run in another folder.") from error
+    if settings.get("run") != run_id:
+        raise TrainError(
+            f"{paths.folder}: holds a run with other settings, data or starting weights; choose another --out."
+        )
+    return settings
+
+
+def _plan_of(stored: dict[str, Any], config: FinetuneConfig) -> Plan:
+    """Return the plan of a run that is gone on with; only its budget, patience and workers may be others now."""
+    minutes = None if config.steps is not None else 60 * config.minutes
+    changed = {"budget": Budget(config.steps, minutes), "crop": _triple(stored["crop"]), "patience": config.patience}
+    if config.workers is not None:
+        changed["workers"] = config.workers
+    return Plan(**{**stored, **changed, "preview_seconds": config.preview_seconds})
+
+
+def _triple(values: list[int]) -> Triple:
+    z, y, x = values
+    return z, y, x
+
+
+def _described(data: _Data) -> list[dict[str, Any]]:
+    volumes = {"volume": data.volume, "annotations": data.annotations.labels}
+    hashes = {"volume": data_hash(data.volume), "annotations": data_hash(data.annotations)}
+    return [
+        {
+            "role": role,
+            "uri": volume.uri,
+            "shape": list(volume.shape),
+            "dtype": str(volume.dtype),
+            "voxel_size_nm": volume.voxel_size_nm,
+            "hash": hashes[role],
+        }
+        for role, volume in volumes.items()
+    ]

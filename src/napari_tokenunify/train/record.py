@@ -1,0 +1,125 @@
+"""What a training leaves behind besides weights: the model's card, TensorBoard's curves, and the summary."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from tensorboardX import SummaryWriter
+
+from napari_tokenunify.errors import TokenUnifyError
+from napari_tokenunify.events import Metric, Progress, from_json
+from napari_tokenunify.network.card import DataUsed, Intensity, ModelCard, TrainingRun
+from napari_tokenunify.train.ranks import is_first
+from napari_tokenunify.train.summary import write_summary
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from napari_tokenunify.events import Event
+    from napari_tokenunify.network.presets import NetworkConfig
+    from napari_tokenunify.project import RunPaths
+    from napari_tokenunify.train.state import Standing
+
+
+def grown_card(card: ModelCard, network: NetworkConfig, settings: dict[str, Any], standing: Standing) -> ModelCard:
+    """Return the card of weights that were trained further.
+
+    Parameters
+    ----------
+    card : ModelCard
+        Of the weights the training began with.
+    network : NetworkConfig
+        Of the weights as they are now.
+    settings : dict
+        What the run has written to `training.json`.
+    standing : Standing
+        How far it came.
+    """
+    done = TrainingRun(
+        stage=settings["stage"],
+        steps=standing.step,
+        started=settings["started"],
+        seconds=round(standing.seconds, 1),
+        settings={**settings["config"], "crop": list(settings["plan"]["crop"]), "parts": settings["parts"]},
+    )
+    used = [DataUsed(name=each["uri"]) for each in settings["data"] if each["role"] == "volume"]
+    changes: dict[str, Any] = {
+        "network": network,
+        "name": settings["name"],
+        "description": f"Trained further from {card.name or 'other weights'}." if settings["model"]["trained"] else "",
+        "step": card.step + standing.step,
+        "intensity": Intensity(**settings["intensity"]),
+        "data": (*card.data, *used),
+        "history": (*card.history, done),
+        "metrics": standing.metrics,
+    }
+    if settings["model"]["trained"]:
+        changes["lineage"] = (*card.lineage, card.as_ancestor())
+    return card.replace(**{name: _plain(value) for name, value in changes.items()})
+
+
+def _plain(value: Any) -> Any:
+    """Models to dicts, which validation takes in any place."""
+    if hasattr(value, "model_dump"):
+        return value.model_dump()
+    return tuple(map(_plain, value)) if isinstance(value, tuple) else value
+
+
+def recorded(events: Generator[Event, None, dict[str, Any]], paths: RunPaths) -> Generator[Event, None, dict[str, Any]]:
+    """Pass the events of a training on, write its metrics for TensorBoard on the way, and at the end the summary.
+
+    However it ends, a summary is written: done, stopped (the generator is closed) or failed.
+    """
+    seen = _events_before(paths)
+    writer = SummaryWriter(str(paths.tensorboard), flush_secs=10, write_to_disk=is_first())
+    ending = "The training was stopped; the same command goes on with it."
+    try:
+        result = yield from _written(events, writer, seen)
+        ending = "The training is done."
+    except TokenUnifyError as error:
+        ending = f"The training has failed: {error}"
+        raise
+    else:
+        return result
+    finally:
+        events.close()  # a training that is stopped writes its checkpoint here
+        writer.close()
+        with suppress(TokenUnifyError, OSError):  # nothing may hide how the training itself ended
+            _summarise(paths, seen, ending)
+
+
+def _written(
+    events: Generator[Event, None, dict[str, Any]], writer: SummaryWriter, seen: list[Event]
+) -> Generator[Event, None, dict[str, Any]]:
+    while True:
+        try:
+            event = next(events)
+        except StopIteration as end:
+            result: dict[str, Any] = end.value
+            return result
+        if isinstance(event, Metric):
+            for name, value in event.values.items():
+                writer.add_scalar(name, value, event.step)
+        if not isinstance(event, Progress):
+            seen.append(event)
+        yield event
+
+
+def _events_before(paths: RunPaths) -> list[Event]:
+    """Return what earlier processes of this run said."""
+    if not paths.events.exists():
+        return []
+    found: list[Event] = []
+    for line in paths.events.read_text(encoding="utf-8", errors="replace").splitlines():
+        with suppress(ValueError):  # a line that a kill cut off
+            event = from_json(json.loads(line))
+            if event is not None and not isinstance(event, Progress):
+                found.append(event)
+    return found
+
+
+def _summarise(paths: RunPaths, events: list[Event], ending: str) -> None:
+    if is_first() and paths.settings.exists():
+        write_summary(paths, json.loads(paths.settings.read_text(encoding="utf-8")), events, ending)
