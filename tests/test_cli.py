@@ -59,6 +59,18 @@ def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]):
     assert capsys.readouterr().out.strip()
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--launch.kind", "command"], "--launch has a value that cannot be used ({'kind': 'command'}): a template"),
+        (["--launch.gpus", "0"], "--gpus has a value that cannot be used ('0')"),
+    ],
+)
+def test_how_a_job_cannot_be_started_is_wrong_usage(words: list[str], said: str, capsys: pytest.CaptureFixture[str]):
+    assert main(["finetune", "--volume", "a", "--annotations", "b", "--out", "run", *words]) == 2
+    assert said in capsys.readouterr().err
+
+
 def test_ctrl_c_is_exit_code_130(volume_file: Path, monkeypatch: pytest.MonkeyPatch):
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt

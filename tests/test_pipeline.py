@@ -16,6 +16,11 @@ def test_every_stage_resolves(name: str):
     assert callable(getattr(import_module(module), function))
 
 
+@pytest.mark.parametrize("name", [name for name, stage in STAGES.items() if stage.job])
+def test_a_stage_that_runs_as_a_job_names_the_folder_of_its_run(name: str):
+    assert "out" in STAGES[name].config.model_fields
+
+
 def _run(config: DemoConfig) -> dict:
     stage = STAGES["demo"].run(config)
     while True:

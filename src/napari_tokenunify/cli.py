@@ -11,27 +11,30 @@ import os
 import subprocess
 import sys
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, cast
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from pydantic import BaseModel, Field, ValidationError, create_model
 from pydantic_settings import BaseSettings, CliApp, CliSubCommand, SettingsConfigDict, get_subcommand
 
 from napari_tokenunify import __version__
-from napari_tokenunify.config import DemoConfig
+from napari_tokenunify.config import Config, DemoConfig, JobsWatchConfig
 from napari_tokenunify.errors import ConfigError, TokenUnifyError
 from napari_tokenunify.events import Message, Progress
+from napari_tokenunify.jobs import JobSpec, JobStopped, LaunchConfig, run_job
 from napari_tokenunify.pipeline import GROUPS, STAGES
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
-    from napari_tokenunify.config import Config
     from napari_tokenunify.events import Event
+    from napari_tokenunify.pipeline import Stage
 
 PROGRAM = "napari-tokenunify"
 DONE, FAILED, WRONG_USAGE, STOPPED = 0, 1, 2, 130
 EXTENTS = {"shape", "voxel_size_nm", "chunks"}
-MISSING = {"chunks": "none: any block costs the same", "annotations": "none", "annotated": "none"}
+NONE = {"annotations", "annotated", "reason", "result", "gpu_memory_mb"}
+MISSING = {"chunks": "none: any block costs the same", "ended": "not yet", **dict.fromkeys(NONE, "none")}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -51,21 +54,60 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if words == ["--version"]:
         print(__version__)
         return DONE
+    command = None
     try:
-        verb, config, as_json = _parse(words)
-        result = _follow(STAGES[verb].run(config), quiet=as_json)
+        command = _parse(words)
+        result = _follow(command)
     except SystemExit as stop:  # argparse has shown its help, or what is wrong with the usage
         return DONE if stop.code in {0, None} else WRONG_USAGE
     except ConfigError as error:
         return _say(str(error), WRONG_USAGE)
+    except JobStopped as error:
+        return _say(str(error), STOPPED)
     except TokenUnifyError as error:
         return _say(str(error), FAILED)
     except KeyboardInterrupt:
-        return _say("Stopped.", STOPPED)
-    print(json.dumps(result, indent=1) if as_json else _as_text(result), flush=True)
-    if isinstance(config, DemoConfig) and not config.headless:
+        return _say(_left_off(command), STOPPED)
+    print(json.dumps(result, indent=1) if command.as_json else _as_text(result), flush=True)
+    if isinstance(command.config, DemoConfig) and not command.config.headless:
         _open_napari([uri for uri in (result["volume"], result["annotations"]) if uri])
     return DONE
+
+
+class _Command(NamedTuple):
+    """What was asked: a verb, its Config, whether JSON is wanted and, of a job, how it is to run."""
+
+    verb: str
+    config: Config
+    as_json: bool
+    how: _HowToRun | None
+
+
+class _HowToRun(Config):
+    """The flags that every verb has which runs as a job."""
+
+    launch: LaunchConfig = LaunchConfig()
+    """Where and how the job's process is started."""
+    lane: str | None = "compute"
+    """Jobs of one lane run one after the other on a machine; None starts at once, and may share a GPU with others."""
+    detach: bool = False
+    """Start the job and leave it running; `jobs watch` shows how it goes."""
+
+
+def _run(command: _Command) -> Generator[Event, None, dict[str, Any]]:
+    """Start what was asked for: here, or as a job in the folder where its results go."""
+    if command.how is None:
+        return STAGES[command.verb].run(command.config)
+    settings = command.config.model_dump(mode="json")
+    how = command.how
+    spec = JobSpec(stage=command.verb, config=settings, lane=how.lane, launcher=how.launch)
+    return run_job(Path(settings["out"]), spec, detach=how.detach)
+
+
+def _left_off(command: _Command | None) -> str:
+    if command is None or not isinstance(command.config, JobsWatchConfig):
+        return "Stopped."
+    return f"Left off watching; the job goes on. To stop it: {PROGRAM} jobs stop {command.config.run}"
 
 
 def _open_napari(uris: list[str]) -> None:
@@ -84,22 +126,25 @@ def _say(sentence: str, code: int) -> int:
     return code
 
 
-def _parse(words: list[str]) -> tuple[str, Config, bool]:
-    """Turn the words of the command line into a verb, its Config and whether JSON is wanted."""
+def _parse(words: list[str]) -> _Command:
+    """Turn the words of the command line into what they ask for."""
     commands = _commands()
     try:
         parsed = CliApp.run(commands, cli_args=words or ["--help"])
     except ValidationError as error:
         first = error.errors()[0]
+        said = first["msg"].removeprefix("Value error, ")
         flag = "--" + str(first["loc"][-1]).replace("_", "-")
-        raise ConfigError(f"{flag} has a value that cannot be used ({first['input']!r}): {first['msg']}.") from error
+        raise ConfigError(f"{flag} has a value that cannot be used ({first['input']!r}): {said}.") from error
     chosen, verb = _chosen(parsed)
     while verb not in STAGES:
         chosen, second = _chosen(chosen)
         verb = f"{verb} {second}"
     settings = chosen.model_dump()
     as_json = bool(settings.pop("as_json"))
-    return verb, STAGES[verb].config(**settings), as_json
+    stage = STAGES[verb]
+    how = _HowToRun(**{name: settings.pop(name) for name in _HowToRun.model_fields}) if stage.job else None
+    return _Command(verb, stage.config(**settings), as_json, how)
 
 
 def _chosen(parsed: BaseModel) -> tuple[BaseModel, str]:
@@ -118,18 +163,19 @@ def _commands() -> type[BaseSettings]:
     for name, stage in STAGES.items():
         first, _, second = name.partition(" ")
         if second:
-            groups.setdefault(first, {})[second] = _sub_command(_verb(stage.config))
+            groups.setdefault(first, {})[second] = _sub_command(_verb(stage))
         else:
-            fields[name] = _sub_command(_verb(stage.config))
+            fields[name] = _sub_command(_verb(stage))
     for name, verbs in groups.items():
         fields[name] = _sub_command(create_model(name, __doc__=GROUPS[name], **verbs))
     return create_model("Commands", __base__=_Commands, __doc__=_Commands.__doc__, **fields)
 
 
-def _verb(config: type[Config]) -> type[BaseModel]:
-    """Add `--json` to the fields of a Config."""
+def _verb(stage: Stage) -> type[BaseModel]:
+    """Add `--json` to the fields of a stage's Config, and to those of a job how it is to run."""
     wants_json = Field(False, alias="json", description="Print the result as JSON on stdout.")
-    return create_model(config.__name__, __base__=config, __doc__=config.__doc__, as_json=(bool, wants_json))
+    bases = (_HowToRun, stage.config) if stage.job else stage.config
+    return create_model(stage.config.__name__, __base__=bases, __doc__=stage.config.__doc__, as_json=(bool, wants_json))
 
 
 def _sub_command(model: type[BaseModel]) -> tuple[Any, Any]:
@@ -149,13 +195,17 @@ class _Commands(BaseSettings):
     )
 
 
-def _follow(stage: Generator[Event, None, dict[str, Any]], *, quiet: bool) -> dict[str, Any]:
-    """Drive a stage to its end with a progress bar on stderr, and return its result."""
+def _follow(command: _Command) -> dict[str, Any]:
+    """Drive what was asked for to its end with a progress bar on stderr, and return its result."""
     from rich.console import Console
     from rich.progress import Progress as Bars
 
+    stage, quiet = _run(command), command.as_json
     console = Console(stderr=True)
-    with Bars(console=console, transient=True, disable=quiet or not console.is_terminal) as bars:
+    columns = Bars.get_default_columns()
+    if command.how is not None or isinstance(command.config, JobsWatchConfig):
+        columns = columns[:-1]  # a job says itself how long it will take
+    with Bars(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as bars:
         task = bars.add_task("starting", total=None)
         while True:
             try:
@@ -165,7 +215,8 @@ def _follow(stage: Generator[Event, None, dict[str, Any]], *, quiet: bool) -> di
             if isinstance(event, Progress):
                 bars.update(task, completed=event.done, total=event.total, description=event.what)
             elif isinstance(event, Message) and not quiet:
-                console.print(event.text, style="yellow" if event.level == "warning" else None, highlight=False)
+                style = "yellow" if event.level == "warning" else None
+                console.print(event.text, style=style, highlight=False, markup=False, soft_wrap=True)
 
 
 def _as_text(result: dict[str, Any]) -> str:

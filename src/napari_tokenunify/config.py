@@ -235,3 +235,105 @@ class SegmentConfig(FragmentsConfig, AgglomerateConfig):
     """Address of a dask scheduler, tcp://host:8786, or slurm:queue=NAME,cores=1,memory=8GB to start jobs."""
     overwrite: bool = False
     """Start anew where a segmentation is already; without it, a run goes on, or stops if its settings are others."""
+
+
+class FinetuneConfig(Config):
+    """Teach a network your data from sparse labels, in the background; a run that was stopped goes on as it was."""
+
+    volume: str
+    """The image: a path, path::inner for a dataset inside a file, or an address."""
+    annotations: str
+    """Labels on it, 0 = unlabelled: a label volume, or a CSV or SWC file; more labels give a better network."""
+    out: str
+    """Folder of the run: checkpoints, curves, previews, summary."""
+    model: str = "tiny"
+    """What to start from: a model's name, a path to weights or a run, or the name of a size to start from scratch."""
+    minutes: Annotated[float, Field(gt=0)] = 5.0
+    """How long to train; crop, batch and schedule are chosen to suit. A larger value gives a better network."""
+    steps: Annotated[int, Field(ge=1)] | None = None
+    """Train for so many steps instead; a larger value takes longer and gives a better network."""
+    voxel_size: VoxelSizeText | None = None
+    """Voxel size z,y,x in nm of the volume, e.g. 40,4,4; overrides what the file says."""
+    boundary_id: Annotated[int, Field(ge=1)] | None = None
+    """The id in the annotations that stands for membrane or outside."""
+    zero_is_boundary: bool = False
+    """Read 0 in the annotations as boundary: for dense labels in which 0 is background and nothing is unlabelled."""
+    parts: Literal["auto", "all", "decoder", "head", "adapters"] = "auto"
+    """What learns; auto lets all of it learn, or the decoder alone where a trained network meets few labels."""
+    loss: Literal["mse", "bce", "dice", "focal"] = "bce"
+    """mse is the paper's, bce learns faster in short runs; dice and focal weigh rare borders more."""
+    widen_borders: bool = False
+    """Take voxels beside another neuron for boundary, as TokenUnify does; segments get apart more surely."""
+    hold_out: Annotated[float, Field(ge=0, le=0.5)] = 0.15
+    """Share of the labels kept back to measure on; a larger value measures better and leaves less to learn from."""
+    patience: Annotated[int, Field(ge=0)] = 10
+    """End early after so many measurements without a better one; a larger value waits longer, 0 for ever."""
+    crop: Extent | None = None
+    """Voxels z,y,x of a training crop; larger ones show more context, and take time and memory."""
+    batch: Annotated[int, Field(ge=1)] | None = None
+    """Crops of a step; a larger value gives steadier and fewer steps."""
+    learning_rate: Annotated[float, Field(gt=0, le=1)] | None = None
+    """How far a step goes at most; a larger value learns faster until it breaks down."""
+    preview: BoxText | None = None
+    """Part of the volume to predict now and then while training, z0:z1,y0:y1,x0:x1; a larger one takes longer."""
+    preview_seconds: Annotated[float, Field(gt=0)] = 20.0
+    """Time between two previews; a larger value leaves more of it to training."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """What the network computes in; auto takes half precision where the device is made for it."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where it computes; auto takes a GPU if there is one."""
+    workers: Annotated[int, Field(ge=0)] | None = None
+    """Threads (or, with a GPU, processes) that make crops ahead; more help where the network waits for crops."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Another seed gives other crops, and other weights where one starts from scratch."""
+
+
+class JobConfig(Config):
+    """What every verb about one job has to know."""
+
+    run: CliPositionalArg[str]
+    """The folder of the run."""
+
+
+class JobsListConfig(Config):
+    """List the jobs that were started here, the last one first, and how they stand."""
+
+    running: bool = False
+    """Only those that have not ended."""
+
+
+class JobsShowConfig(JobConfig):
+    """Show how a job stands: state, progress, last metrics, memory, settings, the end of its log."""
+
+
+class JobsWatchConfig(JobConfig):
+    """Watch a job until it ends; Ctrl-C leaves off watching, and the job goes on."""
+
+
+class JobsPauseConfig(JobConfig):
+    """Let a job wait after its step, with all it has in memory; `jobs resume` lets it go on."""
+
+
+class JobsStopConfig(JobConfig):
+    """End a job after its step, with a checkpoint; `jobs resume` goes on from there."""
+
+    now: bool = False
+    """End it at once; what it did since its last checkpoint is lost."""
+
+
+class JobsResumeConfig(JobConfig):
+    """Let a job go on that is paused, was stopped, failed or crashed."""
+
+
+class JobsLogConfig(JobConfig):
+    """Show the end of what a job and its libraries printed."""
+
+    lines: Annotated[int, Field(ge=1)] = 40
+    """How many lines; a larger value goes further back."""
+
+
+class JobsCompareConfig(Config):
+    """Put runs side by side: settings that differ, the last and the best of what was measured."""
+
+    runs: CliPositionalArg[tuple[str, ...]]
+    """The folders of two runs or more."""

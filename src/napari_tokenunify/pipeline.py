@@ -19,7 +19,16 @@ from napari_tokenunify.config import (
     DemoConfig,
     DoctorConfig,
     EvaluateConfig,
+    FinetuneConfig,
     InfoConfig,
+    JobsCompareConfig,
+    JobsListConfig,
+    JobsLogConfig,
+    JobsPauseConfig,
+    JobsResumeConfig,
+    JobsShowConfig,
+    JobsStopConfig,
+    JobsWatchConfig,
     ModelsExportConfig,
     ModelsGetConfig,
     ModelsImportConfig,
@@ -46,10 +55,13 @@ class Stage:
         `module:function`; the function takes the Config, yields Events and returns a dict.
     config : type of Config
         Its settings; the Config's docstring says what the stage does.
+    job : bool
+        Whether it takes long: then a Job runs it, in a process of its own, in the folder that the Config's `out` names.
     """
 
     path: str
     config: type[Config]
+    job: bool = False
 
     def run(self, config: Config) -> Generator[Event, None, dict[str, Any]]:
         """Import the stage's function and start it."""
@@ -66,15 +78,27 @@ STAGES: dict[str, Stage] = {
     "models info": Stage("napari_tokenunify.network.models:show_model", ModelsInfoConfig),
     "models get": Stage("napari_tokenunify.network.models:get_model", ModelsGetConfig),
     "models import": Stage("napari_tokenunify.network.models:import_model", ModelsImportConfig),
+    "finetune": Stage("napari_tokenunify.pipeline:finetune", FinetuneConfig, job=True),
     "predict": Stage("napari_tokenunify.segment.prediction.predict:predict", PredictConfig),
     "segment": Stage("napari_tokenunify.segment.segment_volume:segment", SegmentConfig),
     "evaluate": Stage("napari_tokenunify.segment.evaluation:evaluate", EvaluateConfig),
     "models export": Stage("napari_tokenunify.network.models:export_model", ModelsExportConfig),
     "doctor": Stage("napari_tokenunify.network.doctor:doctor", DoctorConfig),
+    "jobs list": Stage("napari_tokenunify.jobs.verbs:list_jobs", JobsListConfig),
+    "jobs show": Stage("napari_tokenunify.jobs.verbs:show_job", JobsShowConfig),
+    "jobs watch": Stage("napari_tokenunify.jobs.verbs:watch_job", JobsWatchConfig),
+    "jobs pause": Stage("napari_tokenunify.jobs.verbs:pause_job", JobsPauseConfig),
+    "jobs stop": Stage("napari_tokenunify.jobs.verbs:stop_job", JobsStopConfig),
+    "jobs resume": Stage("napari_tokenunify.jobs.verbs:resume_job", JobsResumeConfig),
+    "jobs log": Stage("napari_tokenunify.jobs.verbs:show_log", JobsLogConfig),
+    "jobs compare": Stage("napari_tokenunify.jobs.verbs:compare_jobs", JobsCompareConfig),
 }
 """The verbs, of one word or two; the first of two is a key of GROUPS."""
 
-GROUPS = {"models": "List the networks' weights that have a name, look at them, download, import and export them."}
+GROUPS = {
+    "models": "List the networks' weights that have a name, look at them, download, import and export them.",
+    "jobs": "List the jobs that were started, watch, pause, stop and resume them, and compare runs.",
+}
 """What the verbs with the same first word have in common."""
 
 
@@ -115,6 +139,14 @@ def demo(config: DemoConfig) -> Generator[Event, None, dict[str, Any]]:
     }
     _write_json(out / "result.json", result)
     return result
+
+
+def finetune(config: FinetuneConfig) -> Generator[Event, None, dict[str, Any]]:
+    """Run `train.finetune`, and let it follow the segments that its affinities would give."""
+    from napari_tokenunify.segment import crop_scores
+    from napari_tokenunify.train import finetune as train
+
+    return (yield from train(config, crop_scores))
 
 
 def _bundled_sample(out: Path) -> Generator[Event, None, tuple[str, str]]:
