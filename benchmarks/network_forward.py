@@ -2,6 +2,7 @@
 
 All is measured in turns in one run, on a 16x160x160 crop of real EM; a ratio is the median over the rounds. Before bf16
 is held against fp32 the network is trained for a few steps: fresh weights give affinities near 0.5 and hide much.
+Freed memory is kept, as in the stages that compute; `--system-memory` shows what that gains.
 
     python benchmarks/network_forward.py --data ../shared/data      # 4 minutes
 """
@@ -23,6 +24,7 @@ from napari_tokenunify.affinities import known_affinities
 from napari_tokenunify.data import open_volume
 from napari_tokenunify.geometry import Box
 from napari_tokenunify.network import NETWORK_PRESETS, TokenUnify, build_network
+from napari_tokenunify.network.heap import keep_freed_memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -125,7 +127,10 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path(__file__).parents[2] / "shared" / "data")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--train-steps", type=int, default=20)
+    parser.add_argument("--system-memory", action="store_true", help="give freed memory back to the system")
     arguments = parser.parse_args()
+    if not arguments.system_memory:
+        keep_freed_memory()
     torch.manual_seed(0)
     raw, _ = real_crop(arguments.data, (130, 40, 40))
     network = build_network(NETWORK_PRESETS["base"])

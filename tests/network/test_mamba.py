@@ -7,6 +7,7 @@ import torch
 
 from napari_tokenunify.network import mamba
 from napari_tokenunify.network.mamba import MambaLayer, TriMamba, causal_conv, deinterleave, interleave
+from tests.network.scan_reference import NEEDS_NUMBA
 
 UPSTREAM_KEYS = {  # of state-spaces/mamba 1.0.1
     "in_proj.weight", "conv1d.weight", "conv1d.bias", "x_proj.weight", "dt_proj.weight", "dt_proj.bias",
@@ -109,6 +110,59 @@ def test_the_block_equals_the_equations_token_by_token(length, runs):
     torch.testing.assert_close(block(tokens, runs).double(), wanted, rtol=1e-5, atol=1e-5 * wanted.abs().max().item())
     exact = block.double()(tokens.double(), runs)
     torch.testing.assert_close(exact, wanted, rtol=1e-9, atol=1e-9)
+
+
+@NEEDS_NUMBA
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize(("length", "runs"), [(40, 5), (133, 5), (130, 4), (3, 5), (1, 5)])
+def test_without_gradients_it_is_computed_in_rows_with_the_same_result(monkeypatch, threads, length, runs):
+    from napari_tokenunify.network.scan import numba_scan, numba_tokens
+
+    calls = []
+    monkeypatch.setattr(numba_scan, "SMALL", 0)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    monkeypatch.setattr(
+        numba_tokens, "scan", lambda *args, scan=numba_tokens.scan, **how: calls.append(scan(*args, **how))
+    )
+    block = seeded(lambda: TriMamba(24))  # rank 2, three blocks of channels
+    tokens = torch.randn(2, length, 24)
+    wanted = expected(block, tokens, runs)
+    with torch.inference_mode():
+        found = block(tokens, runs)
+    torch.testing.assert_close(found.double(), wanted, rtol=1e-5, atol=1e-5 * wanted.abs().max().item())
+    assert len(calls) == 3
+
+
+@NEEDS_NUMBA
+@pytest.mark.parametrize(
+    ("width", "backend", "dtype"),
+    [(20, "auto", torch.float32), (24, "torch", torch.float32), (24, "auto", torch.float64)],
+)
+def test_rows_are_left_where_they_do_not_fit(monkeypatch, width, backend, dtype):
+    from napari_tokenunify.network.scan import numba_tokens
+
+    monkeypatch.delattr(numba_tokens, "scan")
+    block, tokens = seeded(lambda: TriMamba(width, backend)).to(dtype), torch.randn(1, 12, width, dtype=dtype)
+    with torch.no_grad():
+        torch.testing.assert_close(block(tokens, 5).double(), expected(block, tokens, 5), rtol=1e-4, atol=1e-5)
+
+
+@NEEDS_NUMBA
+def test_rows_that_fail_are_reported_once_and_done_in_another_way(monkeypatch, caplog):
+    from napari_tokenunify.network.scan import backends, numba_tokens
+
+    def broken(*_, **__):
+        raise OSError("no such instruction")
+
+    monkeypatch.setattr(backends, "_broken", {})
+    monkeypatch.setattr(numba_tokens, "convolve", broken)
+    block, tokens = seeded(lambda: TriMamba(24)), torch.randn(1, 12, 24)
+    with torch.no_grad():
+        for _ in range(2):
+            torch.testing.assert_close(block(tokens, 5).double(), expected(block, tokens, 5), rtol=1e-4, atol=1e-5)
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [
+        "The numba backend of the selective scan failed and is not used any more: OSError: no such instruction"
+    ]
 
 
 def test_the_gradients_are_those_of_the_block():

@@ -121,6 +121,7 @@ def test_a_run_folder_among_the_models_has_a_name(folder):
     ("name", "said"),
     [
         ("nothing", "no model and no path; here are mine"),
+        ("tiny", "is a network without weights yet; train it with .*finetune --model tiny.*; here are mine"),
         ("TokenUnify-100M", "models get TokenUnify-100M"),
         ("{tmp}/checkpoint.pth", "models import"),
         ("{tmp}", "holds no model.safetensors"),
@@ -406,3 +407,11 @@ def test_a_licence_that_is_not_stated_is_unknown(hub):
     hub.licence = None
     with pytest.raises(ModelError, match="licence: unknown"):
         get(yes=False)
+
+
+def test_the_best_checkpoint_of_a_run_is_taken_before_a_later_one(tmp_path):
+    for name, step in (("best", 3), ("last", 9)):
+        save(tmp_path / "run" / "checkpoints" / f"{name}.safetensors", step=step)
+    assert find_model(tmp_path / "run").name == "best.safetensors"
+    (tmp_path / "run" / "checkpoints" / "best.safetensors").write_bytes(b"half")
+    assert find_model(tmp_path / "run").name == "last.safetensors"

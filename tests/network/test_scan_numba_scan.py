@@ -28,7 +28,6 @@ def test_the_number_of_threads_changes_no_output_and_hardly_a_gradient(monkeypat
 @pytest.mark.parametrize(
     ("name", "exact", "lowest", "highest", "units"),
     [
-        ("exponential", np.exp, -87, 88, 1.1),
         ("softplus", lambda x: np.logaddexp(0, x), -87, 88, 3),
         ("sigmoid", expit, -87, 88, 3),
     ],
@@ -54,6 +53,28 @@ def test_the_vector_functions_are_exact_to_the_last_places(name, exact, lowest, 
     assert np.isnan(ys).all()
     apply(np.array([-np.inf, -1000, 0], np.float32), ys)
     np.testing.assert_allclose(ys[:3], exact(np.array([-1000.0, -1000.0, 0.0])), atol=1e-37, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("dtype", "digits", "limit"), [(np.float32, 2.0**-23, 126), (np.float64, 2.0**-52, 1022)])
+def test_powers_of_two_are_exact_to_the_last_places(dtype, digits, limit):
+    import numba
+
+    from napari_tokenunify.network.scan.numba_lanes import load, power_of_two, store
+
+    @numba.njit
+    def apply(xs, ys):
+        for i in range(xs.size // 16):
+            store(ys, i, power_of_two(load(xs, i)))
+
+    xs = np.linspace(-limit, limit, 160_000).astype(dtype)
+    ys = np.empty_like(xs)
+    apply(xs, ys)
+    truth_ = np.exp2(xs.astype(np.longdouble))
+    assert np.max(np.abs(ys - truth_) / truth_) < 1.2 * digits
+    apply(np.array([0, 1, np.nan, -1e6, 1e6, *range(11)], dtype), ys)
+    np.testing.assert_array_equal(ys[:3], [1, 2, np.nan])
+    assert ys[3] == 2.0**-limit
+    assert ys[4] == 2.0 ** (limit + 1)
 
 
 def test_kernels_compile_where_nothing_can_be_written(monkeypatch):

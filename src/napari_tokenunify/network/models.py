@@ -20,6 +20,7 @@ from napari_tokenunify.errors import ConfigError, ModelError
 from napari_tokenunify.events import Message, Progress
 from napari_tokenunify.geometry import parse_voxel_size
 from napari_tokenunify.network.card import WEIGHTS, ModelCard, read_card
+from napari_tokenunify.network.presets import NETWORK_PRESETS
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -91,7 +92,7 @@ def find_model(name_or_path: str | Path) -> Path:
     ----------
     name_or_path : str or Path
         The name of a model that is here; or a path to a .safetensors file, to a folder with `model.safetensors`, or
-        to a run folder, of which the checkpoint with the most steps is taken.
+        to a run folder, of which the best checkpoint is taken, or the one with the most steps if none was measured.
 
     Returns
     -------
@@ -117,6 +118,11 @@ def find_model(name_or_path: str | Path) -> Path:
     if path.exists():
         raise ModelError(f"{path}: holds no {WEIGHTS} and no checkpoints.")
     here = ", ".join(installed) or "none"
+    if text in NETWORK_PRESETS:
+        raise ModelError(
+            f"{text}: is a network without weights yet; train it with `napari-tokenunify finetune --model {text}` and "
+            f"give that run's folder here, or get weights with `napari-tokenunify models list`; here are {here}."
+        )
     raise ModelError(f"{text}: is no model and no path; here are {here}, see `napari-tokenunify models list`.")
 
 
@@ -279,16 +285,17 @@ def _store(
 
 
 def _weights_in(path: Path) -> Path | None:
-    """Return the weights that a path holds: itself, model.safetensors in it, or its run's latest whole checkpoint."""
+    """Return the weights that a path holds: itself, model.safetensors in it, or its run's best or latest checkpoint."""
     if path.is_file():
         return path if path.suffix == ".safetensors" else None
     if (path / WEIGHTS).is_file():
         return path / WEIGHTS
+    best = path / "checkpoints" / "best.safetensors"
     steps = {}
     for checkpoint in (path / "checkpoints").glob("*.safetensors"):
         with suppress(ModelError):  # a damaged one: take the one before
             steps[checkpoint] = read_card(checkpoint).step
-    return max(steps, key=steps.__getitem__, default=None)
+    return best if best in steps else max(steps, key=steps.__getitem__, default=None)
 
 
 def _installed_row(model: InstalledModel) -> dict[str, Any]:

@@ -9,13 +9,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from napari_tokenunify.network.scan.arguments import ScanArguments
-from napari_tokenunify.network.scan.backends import BACKENDS, available_backends, choose_backend, run
+from napari_tokenunify.network.scan.backends import BACKENDS, available_backends, choose_backend, run, try_tokens
 from napari_tokenunify.network.scan.parity import parity_error
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["BACKENDS", "available_backends", "choose_backend", "parity_error", "selective_scan"]
+__all__ = ["BACKENDS", "available_backends", "choose_backend", "parity_error", "selective_scan", "try_tokens"]
 
 
 def selective_scan(  # noqa: PLR0913 - the arguments of mamba_ssm's selective_scan_fn, in its order

@@ -15,6 +15,8 @@ from napari_tokenunify.errors import ConfigError
 from napari_tokenunify.network.scan import recomputed, torch_scan
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import Tensor
 
     from napari_tokenunify.network.scan.arguments import ScanArguments
@@ -60,6 +62,39 @@ def run(arguments: ScanArguments, backend: str) -> Tensor:
         except Exception as error:  # noqa: BLE001 - whatever goes wrong in a kernel, the next backend is tried
             _report(name, error)
     return torch_scan.scan(arguments)
+
+
+def try_tokens(backend: str, x: Tensor, channels: int, compute: Callable[[Any], Tensor]) -> Tensor | None:
+    """Compute with the kernels that take tokens as rows and know no gradients: Numba's, on a CPU.
+
+    Parameters
+    ----------
+    backend : str
+        As for `run`.
+    x : torch.Tensor
+        What will be computed with, (batch, length, any).
+    channels : int
+        Channels of the scans.
+    compute : callable
+        Is given the module of the kernels.
+
+    Returns
+    -------
+    torch.Tensor or None
+        What `compute` returns; None where another way has to be taken.
+    """
+    if backend not in {"auto", "numba"} or x.device.type != "cpu" or torch.is_grad_enabled():
+        return None
+    if why_not("numba", x.device, x.dtype):
+        return None
+    try:
+        kernels = _module("numba_tokens")
+        return compute(kernels) if kernels.takes(x, channels) else None
+    except (torch.OutOfMemoryError, MemoryError):
+        raise
+    except Exception as error:  # noqa: BLE001 - as in `run`
+        _report("numba", error)
+    return None
 
 
 def choose_backend(device: torch.device | str, dtype: torch.dtype = torch.float32) -> str:
@@ -120,7 +155,7 @@ def why_not(name: str, device: torch.device, dtype: torch.dtype = torch.float32)
 
 
 def _compute(name: str, arguments: ScanArguments, *, cautious: bool) -> Tensor:
-    module: Any = _module(name)
+    module: Any = _module(f"{name}_scan")
     if name in {"torch", "mamba_ssm"}:
         result: Tensor = module.scan(arguments)
         return result
@@ -148,14 +183,14 @@ class _Cautious:
 
 
 def _module(name: str) -> Any:
-    return import_module(f"napari_tokenunify.network.scan.{name}_scan")
+    return import_module(f"napari_tokenunify.network.scan.{name}")
 
 
 @cache
 def _try_import(name: str) -> None:
     """Import a backend, and note why it cannot be used. That one is not installed is nothing to report."""
     try:
-        _module(name)
+        _module(f"{name}_scan")
     except ModuleNotFoundError as error:
         if error.name in _PACKAGES:
             _broken[name] = f"{error.name} is not installed"

@@ -1,4 +1,4 @@
-"""Exponential, softplus and sigmoid that a compiler can turn into vector instructions.
+"""Softplus and sigmoid that a compiler can turn into vector instructions.
 
 Numba on its own calls the system's mathematics library number by number, which would take ten times as long as
 all else in a scan. In float64, where only correctness counts, that is what is done.
@@ -101,16 +101,6 @@ def _sigmoid_double(x):
     return (1.0 if x >= 0 else small) / (1.0 + small)
 
 
-@njit(**OPTIONS)
-def _exponential_double(x):
-    return math.exp(x)
-
-
-def exponential(x):
-    """Return exp(x) of a float32 or float64; for use in compiled functions."""
-    raise NotImplementedError
-
-
 def softplus(x):
     """Return log(1 + exp(x)) of a float32 or float64; for use in compiled functions."""
     raise NotImplementedError
@@ -130,6 +120,5 @@ def _offer(function, single, double):
         return lambda x: chosen(x)
 
 
-_offer(exponential, _exponential_single, _exponential_double)
 _offer(softplus, _softplus_single, _softplus_double)
 _offer(sigmoid, _sigmoid_single, _sigmoid_double)

@@ -5,11 +5,11 @@ of 64 tokens that stay in the nearest cache; nothing of the size (length, channe
 forward pass keeps the states in front of each tile, from which the backward pass computes the tile's states again.
 
 A block is sixteen channels of one sample. `rows` holds a tile of each quantity, (quantity, token, lane), and `flat`
-is the same memory seen as one row; `mixing` is a tile of B and C, (2, state, token); `rates` is a block's A and `h`
+is the same memory seen as one row; `mixing` is a tile of B and C, (token, 2, state); `rates` is a block's A and `h`
 its states, (state, lane).
 
-The compiler makes vector instructions of the innermost loops only where it sees, or can check quickly, that what is
-written is not read again through another name: hence the one `flat` with constant distances, and no step in place.
+What goes from token to token is written with `numba_lanes`. Of the other loops the compiler makes vector instructions
+where it sees that what is written is not read again through another name: hence `flat` with constant distances.
 """
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator"
@@ -17,16 +17,17 @@ written is not read again through another name: hence the one `flat` with consta
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numba import njit
 
-from napari_tokenunify.network.scan.numba_functions import OPTIONS, exponential, sigmoid, softplus
+from napari_tokenunify.network.scan.numba_functions import OPTIONS, sigmoid, softplus
+from napari_tokenunify.network.scan.numba_lanes import LANES, load, power_of_two, spread, store, total
 
-LANES = 16  # one register of AVX-512, two of AVX2, four of Neon
 TILE = 64
 SIZE = TILE * LANES
-# What the backward pass has for each state, LANES numbers each: A, dh that comes from later, dh, and A's gradient.
-STATE, CARRIED, DH, DRATE = 4 * LANES, LANES, 2 * LANES, 3 * LANES
+LOG2_E = math.log2(math.e)
 QUANTITIES = 13
 U, STEP, SLOPE, INPUT, Y, GATE, BIAS, SKIP, DY, DINPUT, DSTEP, DBIAS, DSKIP = range(QUANTITIES)
 
@@ -51,20 +52,19 @@ def forward(sequences, weights, delta_softplus, span, y, kept):
     """
     z = sequences[4]
     channels, length, states = y.shape[1], y.shape[2], weights[0].shape[1]
-    flat, mixing = np.zeros(QUANTITIES * SIZE, y.dtype), np.zeros((2, states, TILE), y.dtype)
+    flat, mixing = np.zeros(QUANTITIES * SIZE, y.dtype), np.zeros((TILE, 2, states), y.dtype)
     rows = flat.reshape((QUANTITIES, TILE, LANES))
-    h, decay = np.zeros((2, states, LANES), y.dtype), np.zeros((states, LANES), y.dtype)
+    h = np.zeros((1, states, LANES), y.dtype)
     for block in range(span[0], span[1]):
-        sample, first = _place(block, channels)
-        rates = _load_weights(weights, first, rows)
-        h[0] = 0
+        sample, first = place(block, channels)
+        rates = load_weights(weights, first, rows)
+        h[:] = 0
         for start in range(0, length, TILE):
             if kept.shape[1] > 0:
                 _copy(h[0], kept[block, start // TILE])
             _load_tile(sequences, (sample, first, start), rows, mixing)
-            _prepare(flat, delta_softplus)
-            for t in range(min(TILE, length - start)):
-                _advance(t, (h[t % 2], h[1 - t % 2], decay), rates, rows, mixing)
+            prepare(flat, delta_softplus)
+            advance(min(TILE, length - start), h, None, rates, flat, mixing)
             if z.shape[0] > 0:
                 _load(z[sample], first, start, rows[GATE])
                 _gate(flat)
@@ -89,92 +89,87 @@ def backward(sequences, weights, delta_softplus, span, kept, gradients):
     _, _, B, _, z, dy = sequences
     du, ddelta, dB, dC, dz, dA, dD, dbias = gradients
     channels, length, states = dy.shape[1], dy.shape[2], B.shape[1]
-    flat, mixing = np.zeros(QUANTITIES * SIZE, dy.dtype), np.zeros((2, states, TILE), dy.dtype)
+    flat, mixing = np.zeros(QUANTITIES * SIZE, dy.dtype), np.zeros((TILE, 2, states), dy.dtype)
     rows = flat.reshape((QUANTITIES, TILE, LANES))
     h, decay = np.zeros((TILE + 1, states, LANES), dy.dtype), np.zeros((TILE, states, LANES), dy.dtype)
-    now, back = np.zeros(STATE, dy.dtype), np.zeros(states * STATE, dy.dtype)
+    carried, drates = np.zeros((states, LANES), dy.dtype), np.zeros((states, LANES), dy.dtype)
     for block in range(span[0], span[1]):
-        sample, first = _place(block, channels)
-        rates = _load_weights(weights, first, rows)
-        _copy_rates(rates, back)
+        sample, first = place(block, channels)
+        rates = load_weights(weights, first, rows)
+        carried[:] = 0
+        drates[:] = 0
         rows[DBIAS:] = 0
         for start in range((length - 1) // TILE * TILE, -1, -TILE):
             _load_tile(sequences, (sample, first, start), rows, mixing)
             _load(dy[sample], first, start, rows[DY])
             _prepare_backward(flat, delta_softplus)
-            _prepare(flat, delta_softplus)
+            prepare(flat, delta_softplus)
             steps = min(TILE, length - start)
             _copy(kept[block, start // TILE], h[0])
-            for t in range(steps):
-                _advance(t, (h[t], h[t + 1], decay[t]), rates, rows, mixing)
+            advance(steps, h, decay, rates, flat, mixing)
             if z.shape[0] > 0:
                 _load(z[sample], first, start, rows[GATE])
                 _gate_backward(flat)
                 _store(rows[GATE], first, start, dz[sample])
-            for t in range(steps - 1, -1, -1):
-                _retreat(t, (h[t], decay[t]), rows, mixing, (now, back))
-                _mix_backward(t, h[t + 1], rows, mixing, back)
+            _retreat(steps, (h, decay), (rates, drates, carried), flat, mixing)
             _finish_backward(flat)
             _store(rows[DINPUT], first, start, du[sample])
             _store(rows[DSTEP], first, start, ddelta[sample])
             _add_mixing(mixing, start, dB[sample], dC[sample])
-        _store_weights(rows, back, first, (dA[sample], dD[sample], dbias[sample]))
+        _store_weights(rows, drates, first, (dA[sample], dD[sample], dbias[sample]))
 
 
 @njit(**OPTIONS)
-def _advance(t, states, rates, rows, mixing):
-    """Take one step: h = exp(step A) h + input B and y = sum(h C) over the states."""
-    before, after, decay = states
-    for n in range(rates.shape[0]):
-        b, c = mixing[0, n, t], mixing[1, n, t]
-        for lane in range(LANES):
-            a = exponential(rows[STEP, t, lane] * rates[n, lane])
-            h = a * before[n, lane] + rows[INPUT, t, lane] * b
-            decay[n, lane] = a
-            after[n, lane] = h
-            rows[Y, t, lane] += h * c
+def advance(steps, h, decay, rates, flat, mixing):
+    """Walk through a tile: h = exp(step A) h + input B and y = sum(h C) over the states.
+
+    h is (1, state, lane); or, where the decays are wanted for the way back, all of them, (token + 1, state, lane).
+    """
+    count = rates.shape[0]
+    log2_e = spread(h.dtype.type(LOG2_E))
+    for t in range(steps):
+        step, entering, y = load(flat, STEP * TILE + t), load(flat, INPUT * TILE + t), load(flat, Y * TILE + t)
+        step = step * log2_e
+        before = after = 0
+        if decay is not None:
+            before, after = t * count, (t + 1) * count
+        for n in range(count):
+            a = power_of_two(step * load(rates, n))
+            now = a * load(h, before + n) + entering * spread(mixing[t, 0, n])
+            store(h, after + n, now)
+            if decay is not None:
+                store(decay, before + n, a)
+            y = y + now * spread(mixing[t, 1, n])
+        store(flat, Y * TILE + t, y)
 
 
 @njit(**OPTIONS)
-def _retreat(t, history, rows, mixing, work):
-    """Take one step back: the gradient of h, and what of it reaches the h before."""
-    (before, decay), (now, back) = history, work
-    for lane in range(LANES):
-        now[lane] = rows[STEP, t, lane]
-        now[LANES + lane] = rows[DY, t, lane]
-        now[2 * LANES + lane] = 0
-        now[3 * LANES + lane] = 0
-    for n in range(before.shape[0]):
-        b, c = mixing[0, n, t], mixing[1, n, t]
-        for lane in range(LANES):
-            i = n * STATE + lane
-            dh = back[i + CARRIED] + now[LANES + lane] * c
-            carried = dh * decay[n, lane]
-            dexponent = carried * before[n, lane]
-            back[i + CARRIED] = carried
-            back[i + DH] = dh
-            back[i + DRATE] += dexponent * now[lane]
-            now[2 * LANES + lane] += dexponent * back[i]
-            now[3 * LANES + lane] += dh * b
-    for lane in range(LANES):
-        rows[DSTEP, t, lane] = now[2 * LANES + lane]
-        rows[DINPUT, t, lane] = now[3 * LANES + lane]
+def _retreat(steps, history, weights, flat, mixing):
+    """Walk back through a tile: gradients of steps and inputs, of A, and, in their places, of B and C.
 
-
-@njit(fastmath=True)
-def _mix_backward(t, h, rows, mixing, back):
-    """Put the gradients of B and C, sums over the lanes, in the places of B and C; here additions may be reordered."""
-    for n in range(h.shape[0]):
-        db = dc = back.dtype.type(0)
-        for lane in range(LANES):
-            db += back[n * STATE + DH + lane] * rows[INPUT, t, lane]
-            dc += h[n, lane] * rows[DY, t, lane]
-        mixing[0, n, t] = db
-        mixing[1, n, t] = dc
+    `weights` is A, its gradient, and the gradient that reaches h from later tokens, (state, lane) each.
+    """
+    (h, decay), (rates, drates, carried) = history, weights
+    count = rates.shape[0]
+    for t in range(steps - 1, -1, -1):
+        step, entering, dy = load(flat, STEP * TILE + t), load(flat, INPUT * TILE + t), load(flat, DY * TILE + t)
+        dstep = dentering = spread(h.dtype.type(0))
+        for n in range(count):
+            dh = load(carried, n) + dy * spread(mixing[t, 1, n])
+            dbefore = dh * load(decay, t * count + n)
+            dexponent = dbefore * load(h, t * count + n)
+            dstep = dstep + dexponent * load(rates, n)
+            dentering = dentering + dh * spread(mixing[t, 0, n])
+            store(carried, n, dbefore)
+            store(drates, n, load(drates, n) + dexponent * step)
+            mixing[t, 0, n] = total(dh * entering)
+            mixing[t, 1, n] = total(load(h, (t + 1) * count + n) * dy)
+        store(flat, DSTEP * TILE + t, dstep)
+        store(flat, DINPUT * TILE + t, dentering)
 
 
 @njit(**OPTIONS)
-def _prepare(flat, delta_softplus):
+def prepare(flat, delta_softplus):
     """Make step sizes and inputs of delta and u; start the output with D u."""
     for i in range(SIZE):
         step = flat[STEP * SIZE + i] + flat[BIAS * SIZE + i]
@@ -228,14 +223,14 @@ def _gate_backward(flat):
 
 
 @njit(**OPTIONS)
-def _place(block, channels):
+def place(block, channels):
     """Return the sample and the first channel of a block."""
     blocks = (channels + LANES - 1) // LANES
     return block // blocks, block % blocks * LANES
 
 
 @njit(**OPTIONS)
-def _load_weights(weights, first, rows):
+def load_weights(weights, first, rows):
     """Return A (states, lanes) of a block, and spread D and the bias; lanes without a channel are 0."""
     A, D, bias = weights
     rates = np.zeros((A.shape[1], LANES), A.dtype)
@@ -251,21 +246,12 @@ def _load_weights(weights, first, rows):
 
 
 @njit(**OPTIONS)
-def _copy_rates(rates, back):
-    """Put A (states, lanes) into the work space of the backward pass and empty the rest of that."""
-    back[:] = 0
-    for n in range(rates.shape[0]):
-        for lane in range(LANES):
-            back[n * STATE + lane] = rates[n, lane]
-
-
-@njit(**OPTIONS)
-def _store_weights(rows, back, first, gradients):
+def _store_weights(rows, drates, first, gradients):
     """Hand out the gradients of A, D and the bias."""
     dA, dD, dbias = gradients
     for lane in range(min(LANES, dA.shape[0] - first)):
         for n in range(dA.shape[1]):
-            dA[first + lane, n] = back[n * STATE + DRATE + lane]
+            dA[first + lane, n] = drates[n, lane]
         dD[first + lane, 0] = rows[DSKIP, :, lane].sum()
         dbias[first + lane, 0] = rows[DBIAS, :, lane].sum()
 
@@ -273,10 +259,10 @@ def _store_weights(rows, back, first, gradients):
 @njit(**OPTIONS)
 def _add_mixing(mixing, start, dB, dC):
     """Add a tile of the gradients of B and C."""
-    for n in range(mixing.shape[1]):
+    for n in range(mixing.shape[2]):
         for t in range(min(TILE, dB.shape[1] - start)):
-            dB[n, start + t] += mixing[0, n, t]
-            dC[n, start + t] += mixing[1, n, t]
+            dB[n, start + t] += mixing[t, 0, n]
+            dC[n, start + t] += mixing[t, 1, n]
 
 
 @njit(**OPTIONS)
@@ -285,10 +271,10 @@ def _load_tile(sequences, corner, rows, mixing):
     sample, first, start = corner
     _load(sequences[0][sample], first, start, rows[U])
     _load(sequences[1][sample], first, start, rows[STEP])
-    for n in range(mixing.shape[1]):
+    for n in range(mixing.shape[2]):
         for t in range(min(TILE, sequences[0].shape[2] - start)):
-            mixing[0, n, t] = sequences[2][sample, n, start + t]
-            mixing[1, n, t] = sequences[3][sample, n, start + t]
+            mixing[t, 0, n] = sequences[2][sample, n, start + t]
+            mixing[t, 1, n] = sequences[3][sample, n, start + t]
 
 
 @njit(**OPTIONS)

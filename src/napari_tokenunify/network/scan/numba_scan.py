@@ -18,6 +18,7 @@ from numba import types
 from napari_tokenunify.network.compiled import compiled
 from napari_tokenunify.network.scan import numba_kernels as kernels
 from napari_tokenunify.network.scan.numba_functions import OPTIONS
+from napari_tokenunify.network.scan.numba_lanes import LANES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
     from napari_tokenunify.network.scan.arguments import ScanArguments
 
-SMALL = 1 << 20  # states times tokens; below, starting threads takes longer than the work
+SMALL = 1 << 20  # states of all channels and tokens; below, starting threads takes longer than the work
 
 
 def forward(arguments: ScanArguments, *, keep: bool) -> tuple[Tensor, Tensor]:
@@ -49,14 +50,14 @@ def forward(arguments: ScanArguments, *, keep: bool) -> tuple[Tensor, Tensor]:
     given = arguments.map(lambda x: x.to(arguments.compute_dtype))
     batch, channels, length = given.u.shape
     y = given.u.new_empty((batch, channels, length))
-    blocks, tiles = batch * -(-channels // kernels.LANES), -(-length // kernels.TILE) if keep else 0
-    states = y.new_empty((blocks, tiles, given.A.shape[1], kernels.LANES))
+    blocks, tiles = batch * -(-channels // LANES), -(-length // kernels.TILE) if keep else 0
+    states = y.new_empty((blocks, tiles, given.A.shape[1], LANES))
     sequences, weights, kernel = _sequences(given), _weights(given), _compiled("forward", y.dtype)
 
     def run(_: int, span: tuple[int, int]) -> None:
         kernel(sequences, weights, given.delta_softplus, span, y.numpy(), states.numpy())
 
-    _in_threads(run, _spans(given))
+    in_threads(run, spans(batch, channels, given.A.numel() * batch * length))
     return y.to(arguments.u.dtype), states
 
 
@@ -78,19 +79,21 @@ def backward(arguments: ScanArguments, states: Tensor, dy: Tensor) -> tuple[Tens
         The gradients of `arguments.tensors`, in the data type of the computation; None for what was left out.
     """
     given = arguments.map(lambda x: x.to(arguments.compute_dtype))
-    spans, kernel = _spans(given), _compiled("backward", given.u.dtype)
+    batch, channels, length = given.u.shape
+    shares = spans(batch, channels, given.A.numel() * batch * length)
+    kernel = _compiled("backward", given.u.dtype)
     sequences, weights = (*_sequences(given), _array(dy.to(given.u.dtype))), _weights(given)
     u, delta, B, C, z, _ = sequences
     du, ddelta, dz = (np.empty(x.shape, x.dtype) for x in (u, delta, z))
     # All channels share B and C: every thread adds up a gradient of its own.
-    dB, dC = (np.zeros((len(spans), *x.shape), x.dtype) for x in (B, C))
+    dB, dC = (np.zeros((len(shares), *x.shape), x.dtype) for x in (B, C))
     dA, dD, dbias = (np.empty((u.shape[0], *x.shape), x.dtype) for x in weights)
 
     def run(thread: int, span: tuple[int, int]) -> None:
         gradients = (du, ddelta, dB[thread], dC[thread], dz, dA, dD, dbias)
         kernel(sequences, weights, given.delta_softplus, span, states.numpy(), gradients)
 
-    _in_threads(run, spans)
+    in_threads(run, shares)
     sums = (du, ddelta, dA.sum(0), dB.sum(0), dC.sum(0), dD.sum(0)[:, 0], dz, dbias.sum(0)[:, 0])
     return tuple(None if x is None else torch.from_numpy(s) for x, s in zip(given.tensors, sums, strict=True))
 
@@ -113,25 +116,24 @@ def _array(tensor: Tensor) -> np.ndarray[Any, Any]:
     return tensor.detach().numpy()
 
 
-def _spans(given: ScanArguments) -> list[tuple[int, int]]:
+def spans(batch: int, channels: int, work: int) -> list[tuple[int, int]]:
     """Share the blocks of channels out to as many threads as PyTorch would use: first and last + 1 of each."""
-    batch, channels, length = given.u.shape
-    blocks = batch * -(-channels // kernels.LANES)
-    threads = 1 if given.A.numel() * batch * length < SMALL else min(torch.get_num_threads(), blocks)
+    blocks = batch * -(-channels // LANES)
+    threads = 1 if work < SMALL else min(torch.get_num_threads(), blocks)
     borders = [blocks * i // threads for i in range(threads + 1)]
     return list(pairwise(borders))
 
 
-def _in_threads(run: Callable[[int, tuple[int, int]], None], spans: list[tuple[int, int]]) -> None:
+def in_threads(run: Callable[[int, tuple[int, int]], None], shares: list[tuple[int, int]]) -> None:
     """Run every span in a thread of its own; the kernels hold no interpreter lock.
 
     Threads of Python, not of OpenMP: not every system has that, and two scans may run at once.
     """
-    if len(spans) == 1:
-        run(0, spans[0])
+    if len(shares) == 1:
+        run(0, shares[0])
         return
-    with ThreadPoolExecutor(len(spans)) as pool:
-        for _ in pool.map(run, range(len(spans)), spans):
+    with ThreadPoolExecutor(len(shares)) as pool:
+        for _ in pool.map(run, range(len(shares)), shares):
             pass
 
 
