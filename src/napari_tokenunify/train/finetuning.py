@@ -29,6 +29,7 @@ from napari_tokenunify.network.atomic import whole_file
 from napari_tokenunify.network.card import ModelCard, package_versions
 from napari_tokenunify.network.checkpoint import load_checkpoint, save_checkpoint
 from napari_tokenunify.network.device import choose_device, choose_precision
+from napari_tokenunify.network.heap import keep_freed_memory
 from napari_tokenunify.network.models import find_model, installed_models
 from napari_tokenunify.network.peak_memory import peak_memory_mb
 from napari_tokenunify.network.presets import NETWORK_PRESETS
@@ -92,6 +93,7 @@ def finetune(config: FinetuneConfig, segment: SegmentScores | None = None) -> Ge
 def _train(
     config: FinetuneConfig, paths: RunPaths, segment: SegmentScores | None
 ) -> Generator[Event, None, dict[str, Any]]:
+    keep_freed_memory()
     yield Progress(0, 1, "looking at the data")
     data = yield from _open(config)
     yield Progress(0, 1, "preparing the network")

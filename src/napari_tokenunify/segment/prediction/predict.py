@@ -16,6 +16,7 @@ from napari_tokenunify.geometry import Box, parse_voxel_size, voxel_size_mismatc
 from napari_tokenunify.network.card import package_versions
 from napari_tokenunify.network.checkpoint import load_checkpoint
 from napari_tokenunify.network.device import choose_device, choose_precision
+from napari_tokenunify.network.heap import keep_freed_memory
 from napari_tokenunify.network.models import find_model
 from napari_tokenunify.segment.affinity_store import open_affinities
 from napari_tokenunify.segment.prediction.memory import default_tile, fit_tile
@@ -52,6 +53,7 @@ def predict(config: PredictConfig) -> Generator[Event, None, dict[str, Any]]:
     ConfigError
         If settings do not fit each other or this machine.
     """
+    keep_freed_memory()
     volume = open_volume(config.volume, parse_voxel_size(config.voxel_size) if config.voxel_size else None)
     device = choose_device(config.device)
     network, card = load_checkpoint(find_model(config.model))
