@@ -8,7 +8,7 @@
 - workers   the stage in blocks by one process and by two: at least 1.5 times as fast. Start of the processes included.
 - blocks    real labels (NTU_DATA): the segments of blocks against those of the whole volume in one block: VOI <= 0.05.
 
-    python benchmarks/segment.py                 # ten minutes on two cores
+    python benchmarks/segment.py                 # a quarter of an hour on two cores
     python benchmarks/segment.py table slice
 """
 
@@ -146,14 +146,14 @@ def cheap_affinities(path: Path, shape: Triple) -> Path:
 
 
 def memory(folder: Path) -> bool:
-    """Run a volume and one 64 times as large; both have blocks with the whole halo around them."""
+    """Run a volume of 27 blocks, one of them with the whole halo around it, and one 64 times as large."""
     peaks, notes = [], []
-    for name, shape in (("small", (48, 96, 96)), ("large", (192, 384, 384))):
+    for name, shape in (("small", (96, 192, 192)), ("large", (384, 768, 768))):
         affinities = cheap_affinities(folder / f"{name}.zarr", shape)
         settings = {
             "affinities": str(affinities),
             "out": str(folder / name),
-            "block": (16, 32, 32),
+            "block": (32, 64, 64),
             "halo": (4, 8, 8),
         }
         result = run(settings)

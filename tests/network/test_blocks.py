@@ -144,3 +144,13 @@ def test_weights_learn_in_half_precision_where_the_kernel_is_longer_than_the_inp
             loss = conv(channels_last(raw)).float().square().sum()
         given = torch.autograd.grad(loss, conv.weight)[0]
         assert (given - wanted).abs().max() < 0.05 * wanted.abs().max()
+
+
+def test_instance_norm_has_the_right_gradient_in_half_precision():
+    x, up = torch.randn(2, 8, 6, 10, 12), torch.randn(2, 8, 6, 10, 12)
+    half, exact = x.bfloat16().requires_grad_(), x.bfloat16().double().requires_grad_()
+    instance_norm(half).backward(up.bfloat16())
+    instance_norm(exact).backward(up.bfloat16().double())
+    error = (half.grad.double() - exact.grad).abs().max() / exact.grad.abs().max()
+    assert half.grad.dtype == torch.bfloat16
+    assert error < 0.02

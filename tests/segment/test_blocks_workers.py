@@ -37,14 +37,25 @@ def processes() -> set[int]:
     return {child.pid for child in psutil.Process().children(recursive=True)}
 
 
+def started(workers: Workers) -> Workers:
+    """Wait until this process does no blocks any more."""
+    while os.getpid() in {answer.result["process"] for answer in workers.run(slow, BLOCKS)}:
+        pass
+    return workers
+
+
 def test_processes_do_the_same_as_this_one_and_are_gone_afterwards():
     before = processes()
     with Workers(1) as workers:
         here = {answer.block.index: answer.result["square"] for answer in workers.run(square, BLOCKS)}
     with Workers(2) as workers:
         assert processes() == before  # none before there is work
-        answers = [*workers.run(square, BLOCKS[:4]), *workers.run(square, BLOCKS[4:])]
+        meanwhile = [*workers.run(square, BLOCKS[:4])]
+        answers = [*started(workers).run(square, BLOCKS[:4]), *workers.run(square, BLOCKS[4:])]
     assert {answer.block.index: answer.result["square"] for answer in answers} == here
+    assert {answer.block.index: answer.result["process"] for answer in meanwhile} == dict.fromkeys(
+        range(4), os.getpid()
+    )
     assert os.getpid() not in {answer.result["process"] for answer in answers}
     assert all(answer.peak_mb > 10 for answer in answers)
     assert processes() - before <= resource_trackers()
@@ -53,9 +64,10 @@ def test_processes_do_the_same_as_this_one_and_are_gone_afterwards():
 def test_a_run_that_is_given_up_leaves_no_process():
     before = processes()
     with Workers(2) as workers:
-        begun = workers.run(slow, BLOCKS)
-        next(begun)
-        begun.close()
+        for ready in (workers, started(workers)):
+            begun = ready.run(slow, BLOCKS)
+            next(begun)
+            begun.close()
     assert processes() - before <= resource_trackers()
 
 
@@ -69,7 +81,7 @@ def resource_trackers() -> set[int]:
 @pytest.mark.slow
 def test_a_process_that_dies_fails_its_block_alone():
     with Workers(2) as workers:
-        answers = {answer.block.index: answer for answer in workers.run(partial(die, 3), BLOCKS)}
+        answers = {answer.block.index: answer for answer in started(workers).run(partial(die, 3), BLOCKS)}
     assert "its process was ended" in answers.pop(3).problem
     assert all(answer.result for answer in answers.values())
     assert len(answers) == len(BLOCKS) - 1

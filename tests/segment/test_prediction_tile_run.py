@@ -62,6 +62,23 @@ def run(out, network=None, volume=None, overwrite=False, **changes):
     return drive(predict_volume(volume or noise_volume(), network, out, settings(**changes), overwrite=overwrite))
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="folders cannot be locked there")
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_two_runs_do_not_write_to_the_same_store(tmp_path, wanted, overwrite):
+    out = tmp_path / "a.zarr"
+    if overwrite:
+        run(out)
+    first = predict_volume(noise_volume(), PositionNetwork(), out, settings(), overwrite=overwrite)
+    while not isinstance(event := next(first), Progress) or event.done == 0:
+        pass
+    for other in (False, True):
+        with pytest.raises(SegmentError, match="another run is at work there"):
+            run(out, overwrite=other)
+    first.close()
+    assert run(out)[1]["complete"]
+    assert bytes_of(out) == wanted
+
+
 def test_affinities_are_the_weighted_mean_of_the_tiles(tmp_path):
     volume, network = noise_volume(), PositionNetwork()
     run(tmp_path / "a.zarr", network, volume, dtype="float16")

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -19,7 +20,15 @@ from napari_tokenunify.errors import ConfigError, SegmentError
 from napari_tokenunify.events import Message, Progress
 from napari_tokenunify.geometry import Box
 from napari_tokenunify.metrics import variation_of_information
-from napari_tokenunify.segment import Segmentation, open_affinities, segment, stitch, write_affinities
+from napari_tokenunify.segment import (
+    Segmentation,
+    block_graph,
+    open_affinities,
+    segment,
+    settle,
+    stitch,
+    write_affinities,
+)
 from napari_tokenunify.segment.region_graph import region_graph
 
 SHAPE = (24, 48, 48)
@@ -89,7 +98,7 @@ def test_blocks_that_see_the_whole_give_its_fragments_exactly(affinities: Path, 
 
 
 def test_no_fragment_ends_at_the_face_of_a_block(cells: np.ndarray, in_blocks: Segmentation):
-    """Inside a cell, neighbours across a face hardly differ more often than neighbours elsewhere."""
+    """Inside a cell, neighbours across a face differ hardly more often than neighbours elsewhere."""
     ids = in_blocks.fragments[:]
     for axis, step in enumerate(SMALL["block"]):
         along, cell = np.moveaxis(ids, axis, 0), np.moveaxis(cells, axis, 0)
@@ -97,7 +106,7 @@ def test_no_fragment_ends_at_the_face_of_a_block(cells: np.ndarray, in_blocks: S
         cut = (along[1:] != along[:-1]) & pairs
         at_face = np.arange(1, len(cell)) % step == 0
         assert pairs[at_face].sum() > 500
-        assert cut[at_face].sum() / pairs[at_face].sum() <= cut[~at_face].sum() / pairs[~at_face].sum() + 0.1
+        assert cut[at_face].sum() / pairs[at_face].sum() <= cut[~at_face].sum() / pairs[~at_face].sum() + 0.005
 
 
 def test_ids_are_dense_and_in_the_order_of_blocks(in_blocks: Segmentation):
@@ -148,19 +157,26 @@ def test_a_run_that_was_killed_goes_on_and_ends_the_same(
     assert content(out) == content(in_blocks.folder)
 
 
-@pytest.mark.parametrize("name", ["match_block", "write_block", "measure_block"])
+@pytest.mark.parametrize(
+    ("module", "name"), [(stitch, "match_block"), (settle, "settle_block"), (block_graph, "write_block")]
+)
 def test_a_stop_in_any_pass_is_taken_up_again(
-    affinities: Path, in_blocks: Segmentation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+    affinities: Path,
+    in_blocks: Segmentation,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    module: ModuleType,
+    name: str,
 ):
-    function, calls = getattr(stitch, name), []
+    function, calls = getattr(module, name), []
 
-    def stopped(work: stitch.BlockWork, block: object) -> dict:
+    def stopped(work: object, block: object) -> dict:
         calls.append(block)
         if len(calls) == 10:
             raise KeyboardInterrupt
         return function(work, block)
 
-    monkeypatch.setattr(stitch, name, stopped)
+    monkeypatch.setattr(module, name, stopped)
     with pytest.raises(KeyboardInterrupt):
         run(affinities=str(affinities), out=str(tmp_path / "s"), **SMALL)
     run(affinities=str(affinities), out=str(tmp_path / "s"), **SMALL)

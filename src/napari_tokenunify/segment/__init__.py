@@ -2,7 +2,8 @@
 
 Read in the order of the data: `prediction/` (volume to affinities), `affinity_store.py`; `fragments.py`,
 `region_graph.py`, `merge_tree.py`, `agglomeration.py`, `tuning.py` (arrays and graphs in memory); `segment_volume.py`,
-`stitch.py` and `blocks/` (the same, block by block); `segmentation.py` (the result), `evaluation.py` (how good it is).
+`block_work.py`, `stitch.py`, `settle.py`, `block_graph.py` and `blocks/` (the same, block by block); `segmentation.py`
+(the result), `evaluation.py` (how good it is).
 Public names load when first used, so importing this package costs nothing.
 """
 

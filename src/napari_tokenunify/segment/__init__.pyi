@@ -4,6 +4,7 @@ from .affinity_store import write_affinities as write_affinities
 from .agglomeration import METHODS as METHODS
 from .agglomeration import Agglomeration as Agglomeration
 from .agglomeration import agglomerate as agglomerate
+from .crop_scores import crop_scores as crop_scores
 from .evaluation import evaluate as evaluate
 from .merge_tree import MergeTree as MergeTree
 from .neuron_scores import NeuronScore as NeuronScore
@@ -31,6 +32,7 @@ __all__ = [
     "Segmentation",
     "Tuning",
     "agglomerate",
+    "crop_scores",
     "evaluate",
     "expected_run_length",
     "open_affinities",

@@ -76,8 +76,7 @@ def fragments(
     size = np.array(voxel_size_nm or (1.0, 1.0, 1.0))
     start = int(_in_sections(config, size))
     nearest = _nearest(affinities, offsets, start)
-    cost = np.rint((1 - nearest) * LEVELS).astype(np.uint8)
-    limit = int(np.ceil(config.boundary_threshold * LEVELS))
+    cost, limit = _cost(nearest), _limit(config)
     boundary = 1 - (nearest[1:].mean(axis=0) if start else nearest.min(axis=0))
     inside = boundary < config.boundary_threshold
     if mask is not None:
@@ -88,6 +87,35 @@ def fragments(
     _grow(cost, ids, start, limit)
     ids[ids == OUTSIDE] = 0
     return _numbered(ids, nearest, start, config)
+
+
+def regrow(
+    affinities: NDArray[np.float32],
+    offsets: Sequence[Offset],
+    config: FragmentsConfig,
+    ids: NDArray[np.uint64],
+    voxel_size_nm: VoxelSize | None = None,
+) -> None:
+    """Let fragments grow, in place, into free voxels that they are linked to, as `fragments` lets seeds grow.
+
+    Parameters
+    ----------
+    affinities, offsets, config, voxel_size_nm
+        As of `fragments`.
+    ids : ndarray of uint64, shape (Z, Y, X)
+        0 = free, `flood.OUTSIDE` = nothing grows here. What no fragment is linked to stays free.
+    """
+    start = int(_in_sections(config, np.array(voxel_size_nm or (1.0, 1.0, 1.0))))
+    cost = _cost(_nearest(affinities, offsets, start))
+    flood(cost.reshape(3, -1), ids.shape, ids.reshape(-1), start, _limit(config))
+
+
+def _cost(nearest: NDArray[np.float32]) -> NDArray[np.uint8]:
+    return np.rint((1 - nearest) * LEVELS).astype(np.uint8)
+
+
+def _limit(config: FragmentsConfig) -> int:
+    return int(np.ceil(config.boundary_threshold * LEVELS))
 
 
 def _in_sections(config: FragmentsConfig, size: NDArray[np.float64]) -> bool:

@@ -3,9 +3,9 @@
 Block by block, each pass after the one before and each ready to go on where it was stopped:
 
 1. cut      core and halo of a block into fragments
-2. match    fragments of neighbouring blocks that are the same; then ids of the whole volume for all
-3. write    the fragments
-4. measure  contacts between fragments; then one region graph, and its agglomeration
+2. match    fragments of neighbouring blocks that are the same
+3. settle   what neighbouring blocks have cut differently; then ids of the whole volume for all
+4. write    the fragments, and measure their contacts; then one region graph, and its agglomeration
 5. compare  labels with fragments, if a threshold is tuned on them
 """
 
@@ -13,9 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
-import sys
 import time
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -34,18 +32,20 @@ from napari_tokenunify.events import Message, Progress
 from napari_tokenunify.geometry import Box
 from napari_tokenunify.network.atomic import whole_file
 from napari_tokenunify.network.peak_memory import peak_memory_mb
-from napari_tokenunify.segment import stitch
+from napari_tokenunify.segment import block_graph, settle, stitch
 from napari_tokenunify.segment.affinity_store import open_affinities
 from napari_tokenunify.segment.agglomeration import BETA_METHODS, agglomerate
+from napari_tokenunify.segment.block_work import BlockWork, PlacedVolume
 from napari_tokenunify.segment.blocks.grid import BlockGrid, fitting_core
 from napari_tokenunify.segment.blocks.run import WORK, run_blocks
 from napari_tokenunify.segment.blocks.workers import Workers
+from napari_tokenunify.segment.folder_lock import locked
 from napari_tokenunify.segment.fragment_store import CHUNK, FRAGMENTS, create_fragments
 from napari_tokenunify.segment.segmentation import CURVE, discard, read_spec, write_parts, write_spec
 from napari_tokenunify.segment.tuning import tune_counts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
+    from collections.abc import Callable, Generator, Iterator, Sequence
 
     from napari_tokenunify.config import SegmentConfig
     from napari_tokenunify.events import Event
@@ -110,23 +110,29 @@ def segment(config: SegmentConfig) -> Generator[Event, None, dict[str, Any]]:
 class _Run:
     """Runs passes over all blocks and keeps the largest memory of any process."""
 
-    work: stitch.BlockWork
+    work: BlockWork
     workers: Workers
     peak_mb: float = 0.0
 
     def blocks(
-        self, name: str, function: Callable[[stitch.BlockWork, Block], Result], what: str
+        self,
+        name: str,
+        function: Callable[[BlockWork, Block], Result],
+        what: str,
+        rounds: Sequence[Sequence[Block]] = (),
     ) -> Generator[Event, None, list[Any]]:
-        """Run one pass and return what it made of each block, in the order of the grid."""
-        blocks = list(self.work.grid)
-        results: list[Any] = [None] * len(blocks)
+        """Run one pass, in one round or in several, and return what it made of each block, in the order of the grid."""
+        results: list[Any] = [None] * len(self.work.grid)
         marks = self.work.folder / WORK / f"{name}.jsonl"
-        yield Progress(0, len(blocks), what)
-        with closing(run_blocks(partial(function, self.work), blocks, marks, self.workers)) as answers:
-            for done, answer in enumerate(answers, start=1):
-                results[answer.block.index] = answer.result
-                self.peak_mb = max(self.peak_mb, answer.peak_mb)
-                yield Progress(done, len(blocks), what)
+        yield Progress(0, len(results), what)
+        done = 0
+        for blocks in rounds or [list(self.work.grid)]:
+            with closing(run_blocks(partial(function, self.work), blocks, marks, self.workers)) as answers:
+                for answer in answers:
+                    done += 1
+                    results[answer.block.index] = answer.result
+                    self.peak_mb = max(self.peak_mb, answer.peak_mb)
+                    yield Progress(done, len(results), what)
         return results
 
 
@@ -135,17 +141,12 @@ def _make(config: SegmentConfig, run: _Run, settings: dict[str, Any]) -> Generat
     work = run.work
     cut = yield from run.blocks("cut", stitch.cut_block, "cutting fragments")
     if not (work.folder / WORK / _JOINED).exists():
-        yield from run.blocks("match", stitch.match_block, "matching blocks")
-        store = work.affinities
-        origin = (store.origin[0] + work.start[0], store.origin[1] + work.start[1], store.origin[2] + work.start[2])
-        create_fragments(work.folder / FRAGMENTS, work.grid.shape, work.grid.core, store.voxel_size_nm, origin)
-        _write_json(work.folder / WORK / _JOINED, {"fragments": stitch.join_blocks(work, cut)})
+        yield from _stitch(run, cut)
     nodes = int(_read_json(work.folder / WORK / _JOINED)["fragments"])
-    hashes = yield from run.blocks("write", stitch.write_block, "writing fragments")
     for name in ("cut", "match"):  # may be larger than all else
         shutil.rmtree(work.folder / WORK / name, ignore_errors=True)
-    yield from run.blocks("measure", stitch.measure_block, "measuring contacts")
-    graph = stitch.merge_blocks(work, nodes)
+    hashes = yield from run.blocks("write", block_graph.write_block, "writing fragments")
+    graph = block_graph.merge_blocks(work, nodes)
     tuning = yield from _tune(config, run, graph)
     if tuning is not None:
         config = config.replace(**{"beta" if config.method in BETA_METHODS else "threshold": tuning.value})
@@ -168,6 +169,18 @@ def _make(config: SegmentConfig, run: _Run, settings: dict[str, Any]) -> Generat
     return spec
 
 
+def _stitch(run: _Run, cut: list[dict[str, int]]) -> Generator[Event, None, None]:
+    """Make fragments of the whole volume out of those of blocks, and the empty store that they go to."""
+    work = run.work
+    yield from run.blocks("match", stitch.match_block, "matching blocks")
+    stitch.join_blocks(work, cut)
+    yield from run.blocks("settle", settle.settle_block, "settling borders", settle.rounds(work.grid))
+    store = work.affinities
+    origin = (store.origin[0] + work.start[0], store.origin[1] + work.start[1], store.origin[2] + work.start[2])
+    create_fragments(work.folder / FRAGMENTS, work.grid.shape, work.grid.core, store.voxel_size_nm, origin)
+    _write_json(work.folder / WORK / _JOINED, {"fragments": settle.number_blocks(work)})
+
+
 def _tuned(folder: Path, spec: dict[str, Any]) -> dict[str, Any]:
     """Write the curve as a table, and return the scores at the value that was chosen; nothing if none was tuned."""
     curve: list[dict[str, float]] = spec["curve"]
@@ -185,13 +198,13 @@ def _tune(config: SegmentConfig, run: _Run, graph: RegionGraph) -> Generator[Eve
     """Try thresholds or betas on the labels, if there are any."""
     if config.tune is None:
         return None
-    yield from run.blocks("compare", stitch.compare_block, "comparing with labels")
-    counts = stitch.merge_comparisons(run.work)
+    yield from run.blocks("compare", block_graph.compare_block, "comparing with labels")
+    counts = block_graph.merge_comparisons(run.work)
     yield Progress(0, 1, "trying thresholds")
     return tune_counts(graph, counts, _part(config, AgglomerateConfig))
 
 
-def _work(config: SegmentConfig) -> stitch.BlockWork:
+def _work(config: SegmentConfig) -> BlockWork:
     """Open what is read and cut the volume into blocks."""
     store = open_affinities(config.affinities, config.offsets)
     box = Box.parse(config.box) if config.box else Box.whole(store.shape)
@@ -199,7 +212,7 @@ def _work(config: SegmentConfig) -> stitch.BlockWork:
         raise ConfigError(f"The box {box} reaches outside the affinities, which are {Box.whole(store.shape)}.")
     voxel_bytes = _VOXEL_BYTES + 8 * len(store.offsets)
     core = config.block or fitting_core(box.shape, config.halo, CHUNK, voxel_bytes)
-    return stitch.BlockWork(
+    return BlockWork(
         Path(config.out).expanduser().absolute(),
         store,
         box.start,
@@ -218,7 +231,7 @@ def _absolute(uri: str | None) -> str | None:
     return f"{Path(path).expanduser().absolute()}{mark}{inner}"
 
 
-def _placed(uri: str | None, store: AffinityStore, box: Box) -> stitch.PlacedVolume | None:
+def _placed(uri: str | None, store: AffinityStore, box: Box) -> PlacedVolume | None:
     """Open a volume that lies over the affinities, or over the volume that they were predicted from."""
     if uri is None:
         return None
@@ -230,10 +243,10 @@ def _placed(uri: str | None, store: AffinityStore, box: Box) -> stitch.PlacedVol
             f"{uri}: has the shape {volume.shape}, but the affinities {store.shape} (z, y, x): give one of the same "
             "volume."
         )
-    return stitch.PlacedVolume(volume, placed.start)
+    return PlacedVolume(volume, placed.start)
 
 
-def _settings(config: SegmentConfig, work: stitch.BlockWork) -> dict[str, Any]:
+def _settings(config: SegmentConfig, work: BlockWork) -> dict[str, Any]:
     """Return what decides on the result, as plain values."""
     store = work.affinities
     settings = {
@@ -254,30 +267,8 @@ def _alone(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise SegmentError(f"{folder}: cannot be made ({error.strerror}); choose another --out.") from error
-    handle = _lock(folder)
-    try:
+    with locked(folder):
         yield
-    finally:
-        if handle is not None:
-            os.close(handle)
-
-
-def _lock(folder: Path) -> int | None:
-    """Lock a folder until the handle is closed or the process ends; None where folders cannot be locked."""
-    if sys.platform == "win32":
-        return None
-    import fcntl
-
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(handle)
-        raise SegmentError(f"{folder}: another run is at work there; wait until it has ended, or stop it.") from error
-    except OSError:  # a file system without locks
-        os.close(handle)
-        return None
-    return handle
 
 
 def _prepare(folder: Path, settings: dict[str, Any], *, overwrite: bool) -> dict[str, Any] | None:
@@ -304,7 +295,7 @@ def _is_empty(folder: Path) -> bool:
     return {path.name for path in folder.rglob("*")} <= {WORK, f".{_SETTINGS}.part"}
 
 
-def _about(config: SegmentConfig, work: stitch.BlockWork, settings: dict[str, Any]) -> dict[str, Any]:
+def _about(config: SegmentConfig, work: BlockWork, settings: dict[str, Any]) -> dict[str, Any]:
     """Return what the spec says of where the segmentation comes from."""
     store = work.affinities
     return {

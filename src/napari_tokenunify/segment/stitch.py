@@ -1,87 +1,30 @@
-"""What is done with one block on the way from affinities to a region graph, and how blocks are joined.
+"""Affinities to fragments block by block, and which fragments of neighbouring blocks are the same.
 
 Neighbouring blocks both cut the voxels around their shared face into fragments. There each finds its counterparts, and
-those that are each other's largest become one fragment, so that none ends where a block does.
+those that are each other's largest become one group. What is left of their differences is settled in `settle.py`.
 """
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING
 
 import numpy as np
-import zarr
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
-from zarr.codecs import BloscCodec
 
-from napari_tokenunify.affinities import offset_reach
-from napari_tokenunify.errors import SegmentError
 from napari_tokenunify.geometry import Box
-from napari_tokenunify.metrics import Contingency, ContingencySum, contingency
-from napari_tokenunify.network.atomic import whole_file
+from napari_tokenunify.metrics import contingency
+from napari_tokenunify.segment.block_work import save
 from napari_tokenunify.segment.blocks.run import WORK
-from napari_tokenunify.segment.fragment_store import CHUNK, FRAGMENTS, writable_fragments
 from napari_tokenunify.segment.fragments import fragments
-from napari_tokenunify.segment.region_graph import BlockStatistics, RegionGraph, block_statistics, merge_statistics
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from numpy.typing import NDArray
 
-    from napari_tokenunify.config import FragmentsConfig
-    from napari_tokenunify.data.volume import Volume
-    from napari_tokenunify.geometry import Triple
-    from napari_tokenunify.segment.affinity_store import AffinityStore
-    from napari_tokenunify.segment.blocks.grid import Block, BlockGrid
+    from napari_tokenunify.segment.block_work import BlockWork
+    from napari_tokenunify.segment.blocks.grid import Block
 
-_BEGINS, _IDS = "begins.npy", "ids.npy"
-_CODEC: Final = BloscCodec(cname="lz4", clevel=5, shuffle="noshuffle", typesize=4)
-
-
-@dataclass(frozen=True, eq=False)
-class PlacedVolume:
-    """A volume, and its voxel (z, y, x) that the first voxel of the segmentation is."""
-
-    volume: Volume
-    start: Triple
-
-    def read(self, box: Box) -> NDArray[Any]:
-        """Read a box in voxels of the segmentation."""
-        return self.volume.read(box.shifted(self.start))
-
-
-@dataclass(frozen=True, eq=False)
-class BlockWork:
-    """What the work on every block needs to know; crosses to other processes, where the files are opened again.
-
-    Attributes
-    ----------
-    folder : Path
-        The segmentation that is being made; what is needed for a while lies in its folder `work`.
-    affinities : AffinityStore
-        What is cut.
-    start : tuple of int
-        The voxel (z, y, x) of the affinities that the first voxel of the segmentation is.
-    grid : BlockGrid
-        The blocks, in voxels of the segmentation.
-    config : FragmentsConfig
-        How affinities are cut.
-    mask : PlacedVolume, optional
-        Nothing is segmented where it is 0.
-    labels : PlacedVolume, optional
-        What a threshold is tuned on.
-    """
-
-    folder: Path
-    affinities: AffinityStore
-    start: Triple
-    grid: BlockGrid
-    config: FragmentsConfig
-    mask: PlacedVolume | None = None
-    labels: PlacedVolume | None = None
+_BEGINS, _GROUPS = "begins.npy", "groups.npy"
 
 
 def cut_block(work: BlockWork, block: Block) -> dict[str, int]:
@@ -109,15 +52,7 @@ def cut_block(work: BlockWork, block: Block) -> dict[str, int]:
     core = int(in_core.sum())
     new[in_core] = np.arange(1, core + 1)
     new[1:][~in_core[1:]] = np.arange(core + 1, count + 1)
-    local = zarr.create_array(
-        _place(work, "cut", block),
-        shape=found.shape,
-        dtype="uint32",
-        chunks=tuple(min(4 * c, n) for c, n in zip(CHUNK, found.shape, strict=True)),
-        compressors=_CODEC,
-        overwrite=True,
-    )
-    local[:] = new[found]
+    work.save_voxels("cut", block, new[found])
     return {"core": core, "all": count}
 
 
@@ -133,27 +68,25 @@ def match_block(work: BlockWork, block: Block) -> dict[str, int]:
     for axis, other in work.grid.above(block):
         around = _around_face(block, other, axis)
         if around is not None:
-            here, there = _mutual_largest(_local(work, block, around), _local(work, other, around))
+            here, there = _mutual_largest(cut_ids(work, block, around), cut_ids(work, other, around))
             rows.append(np.stack([here, np.full_like(here, other.index), there], axis=1))
     pairs = np.concatenate(rows)
-    _save(_npy(work, "match", block), pairs)
+    work.save("match", block, pairs)
     return {"pairs": len(pairs)}
 
 
 def _around_face(block: Block, other: Block, axis: int) -> Box | None:
-    """Return the voxels on both sides of the face between two cores that both blocks have cut."""
-    start, stop = list(block.core.start), list(block.core.stop)
-    start[axis], stop[axis] = other.outer.start[axis], block.outer.stop[axis]
+    """Return the voxels around the face between two cores where neither cut is near its end: half a halo."""
+    start, stop, face = list(block.core.start), list(block.core.stop), block.core.stop[axis]
+    start[axis], stop[axis] = -(-(face + other.outer.start[axis]) // 2), (face + block.outer.stop[axis]) // 2
     if stop[axis] <= start[axis]:  # no halo along this axis
         return None
     return Box((start[0], start[1], start[2]), (stop[0], stop[1], stop[2]))
 
 
-def _local(work: BlockWork, block: Block, box: Box) -> NDArray[np.uint32]:
-    z, y, x = block.outer.start
-    cut: Any = zarr.open_array(_place(work, "cut", block), mode="r")
-    local: NDArray[np.uint32] = cut[box.shifted((-z, -y, -x)).slices]
-    return local
+def cut_ids(work: BlockWork, block: Block, box: Box) -> NDArray[np.uint32]:
+    """Return what `cut_block` has kept of a block, in a box that lies in its outer one."""
+    return work.load_voxels("cut", block, block.outer, box, np.uint32)
 
 
 def _mutual_largest(here: NDArray[np.uint32], there: NDArray[np.uint32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -180,20 +113,15 @@ def _first_of_each(ids: NDArray[np.int64], voxels: NDArray[np.int64], others: ND
     return rows
 
 
-def join_blocks(work: BlockWork, cut: list[dict[str, int]]) -> int:
-    """Give every fragment an id of the whole volume, the same for pieces that were matched.
+def join_blocks(work: BlockWork, cut: list[dict[str, int]]) -> None:
+    """Put pieces that were matched into one group, over the whole volume.
 
     Parameters
     ----------
     work : BlockWork
-        Its matches are read, and the ids are written beside them.
+        Its matches are read; the groups are written beside them, 0 for those that have no voxel in a core.
     cut : list of dict
         What `cut_block` has returned for each block, in the order of the grid.
-
-    Returns
-    -------
-    int
-        Number of fragments n; their ids are 1..n in the order of blocks and of ids in them.
     """
     begins = np.cumsum([0, *(one["all"] for one in cut)], dtype=np.int64)
     total = int(begins[-1])
@@ -202,110 +130,21 @@ def join_blocks(work: BlockWork, cut: list[dict[str, int]]) -> int:
     for block in work.grid:
         first = begins[block.index]
         in_core[first : first + cut[block.index]["core"]] = True
-        here, other, there = np.load(_npy(work, "match", block), allow_pickle=False).T
+        here, other, there = work.load("match", block).T
         linked.append(np.stack([first + here - 1, begins[other] + there - 1], axis=1))
     a, b = np.concatenate(linked).T
     graph = coo_array((np.ones(len(a), bool), (a, b)), shape=(total, total))
     piece = connected_components(graph, directed=False)[1] if total else np.empty(0, np.int64)
-    groups, first_seen = np.unique(piece[in_core], return_index=True)
-    new = np.zeros(total, np.uint64)  # id of each group; those that lie in halos alone stay 0
-    new[groups[np.argsort(first_seen)]] = np.arange(1, len(groups) + 1)
-    for name, array in ((_BEGINS, begins), (_IDS, new[piece])):
-        _save(work.folder / WORK / name, array)
-    return len(groups)
+    groups = np.unique(piece[in_core])
+    new = np.zeros(total, np.uint64)
+    new[groups] = np.arange(1, len(groups) + 1)
+    for name, array in ((_BEGINS, begins), (_GROUPS, new[piece])):
+        save(work.folder / WORK / name, array)
 
 
-def write_block(work: BlockWork, block: Block) -> dict[str, str]:
-    """Write the core of a block under the ids of the whole volume.
-
-    Returns
-    -------
-    dict
-        `hash`: hexadecimal, of the voxels and of where they lie.
-    """
-    begins, ids = (np.load(work.folder / WORK / name, mmap_mode="r", allow_pickle=False) for name in (_BEGINS, _IDS))
-    of_block = ids[begins[block.index] : begins[block.index + 1]]
-    voxels = np.concatenate([np.zeros(1, np.uint64), of_block])[_local(work, block, block.core)]
-    writable_fragments(work.folder / FRAGMENTS)[block.core.slices] = voxels
-    content = str(block.core).encode() + voxels.astype("<u8", copy=False).tobytes()
-    return {"hash": hashlib.blake2b(content, digest_size=16).hexdigest()}
-
-
-def measure_block(work: BlockWork, block: Block) -> dict[str, int]:
-    """Gather what a block adds to the region graph, from the fragments as written.
-
-    Returns
-    -------
-    dict
-        `edges`: how many pairs of fragments touch in it. The statistics are kept.
-    """
-    down, up = offset_reach(work.affinities.offsets)
-    start = tuple(a + d for a, d in zip(block.core.start, down, strict=True))
-    stop = tuple(b + u for b, u in zip(block.core.stop, up, strict=True))
-    around = Box((start[0], start[1], start[2]), (stop[0], stop[1], stop[2])).clipped(work.grid.shape) or block.core
-    z, y, x = around.start
-    found = block_statistics(
-        np.asarray(writable_fragments(work.folder / FRAGMENTS)[around.slices]),
-        work.affinities.read(around.shifted(work.start)),
-        work.affinities.offsets,
-        block.core.shifted((-z, -y, -x)),
+def groups_of(work: BlockWork, block: Block) -> NDArray[np.uint64]:
+    """Return the group of each fragment of a block, by the id that `cut_ids` gives; 0 of 0."""
+    begins, groups = (
+        np.load(work.folder / WORK / name, mmap_mode="r", allow_pickle=False) for name in (_BEGINS, _GROUPS)
     )
-    _save_arrays(work, "measure", block, asdict(found))
-    return {"edges": len(found.edges)}
-
-
-def merge_blocks(work: BlockWork, nodes: int) -> RegionGraph:
-    """Return the region graph of the volume from what `measure_block` has kept of each block."""
-    return merge_statistics((BlockStatistics(**_load_arrays(work, "measure", block)) for block in work.grid), nodes)
-
-
-def compare_block(work: BlockWork, block: Block) -> dict[str, int]:
-    """Count the voxels that each label shares with each fragment in a block.
-
-    Returns
-    -------
-    dict
-        `labelled`: voxels that are labelled and lie in a fragment. The counts are kept.
-    """
-    if work.labels is None:
-        raise SegmentError("There are no labels to compare with.")
-    found = contingency(
-        work.labels.read(block.core), np.asarray(writable_fragments(work.folder / FRAGMENTS)[block.core.slices])
-    )
-    _save_arrays(work, "compare", block, asdict(found))
-    return {"labelled": found.total}
-
-
-def merge_comparisons(work: BlockWork) -> Contingency:
-    """Return the counts of the volume from what `compare_block` has kept of each block."""
-    total = ContingencySum()
-    for block in work.grid:
-        total.add(Contingency(**_load_arrays(work, "compare", block)))
-    return total.result()
-
-
-def _place(work: BlockWork, kind: str, block: Block) -> Path:
-    """Return where a block keeps something for a while; the folder is made."""
-    folder = work.folder / WORK / kind
-    folder.mkdir(exist_ok=True)
-    return folder / str(block.index)
-
-
-def _npy(work: BlockWork, kind: str, block: Block) -> Path:
-    return _place(work, kind, block).with_suffix(".npy")
-
-
-def _save(path: Path, array: NDArray[Any]) -> None:
-    with whole_file(path, SegmentError) as part, part.open("wb") as file:
-        np.save(file, array, allow_pickle=False)
-
-
-def _save_arrays(work: BlockWork, kind: str, block: Block, arrays: dict[str, NDArray[Any]]) -> None:
-    path = _place(work, kind, block).with_suffix(".npz")
-    with whole_file(path, SegmentError) as part, part.open("wb") as file:
-        np.savez(file, allow_pickle=False, **arrays)
-
-
-def _load_arrays(work: BlockWork, kind: str, block: Block) -> dict[str, NDArray[Any]]:
-    with np.load(_place(work, kind, block).with_suffix(".npz"), allow_pickle=False) as arrays:
-        return dict(arrays)
+    return np.concatenate([np.zeros(1, np.uint64), groups[begins[block.index] : begins[block.index + 1]]])

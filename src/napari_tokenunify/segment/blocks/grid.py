@@ -87,6 +87,11 @@ class BlockGrid:
         index = (position[0] * columns + position[1]) * rows + position[2]
         return Block(index, position, core, _clipped(core.grown(self.halo), self.shape))
 
+    def touching(self, box: Box) -> Iterator[Block]:
+        """Yield the blocks whose cores a box reaches into, in the order z, y, x."""
+        spans = (range(a // c, -(-b // c)) for a, b, c in zip(box.start, box.stop, self.core, strict=True))
+        return map(self.at, itertools.product(*spans))  # type: ignore[arg-type]
+
     def above(self, block: Block) -> Iterator[tuple[int, Block]]:
         """Yield each axis along which another block follows, and that block."""
         for axis in range(3):
@@ -94,6 +99,13 @@ class BlockGrid:
             position[axis] += 1
             if position[axis] < self.counts[axis]:
                 yield axis, self.at((position[0], position[1], position[2]))
+
+
+def overlap(one: Box, other: Box) -> Box | None:
+    """Return the voxels that lie in both boxes; None if there are none."""
+    z, y, x = other.start
+    inside = one.shifted((-z, -y, -x)).clipped(other.shape)
+    return None if inside is None else inside.shifted(other.start)
 
 
 def fitting_core(shape: Triple, halo: Triple, multiple: Triple, bytes_per_voxel: int) -> Triple:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import errno
 import logging
 import signal
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from importlib import import_module
 from itertools import islice
@@ -16,7 +17,7 @@ from napari_tokenunify.errors import ConfigError, SegmentError, TokenUnifyError
 from napari_tokenunify.network.peak_memory import peak_memory_mb
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Sequence
+    from collections.abc import Callable, Generator, Iterator, Sequence
 
     from napari_tokenunify.segment.blocks.grid import Block
 
@@ -63,8 +64,28 @@ def attempt(function: Callable[[Block], Result], block: Block) -> Answer:
     return Answer(block, result, peak_mb=peak_memory_mb())
 
 
+@dataclass(eq=False)
+class _Task:
+    """A function and the blocks that are still to be handed out; a thread may begin while this one takes blocks too."""
+
+    function: Callable[[Block], Result]
+    rest: Iterator[Block]
+    handed_out: dict[Any, Block] = field(default_factory=dict)
+
+    def hand_out(self, client: Any, number: int) -> list[Any]:
+        """Give so many blocks to the cluster, and return their futures."""
+        futures = []
+        for block in islice(self.rest, number):
+            future = client.submit(attempt, self.function, block, pure=False)
+            self.handed_out[future] = block
+            futures.append(future)
+        return futures
+
+
 class Workers:
     """A context manager that runs a function on blocks; it starts processes when the first block comes.
+
+    Until processes of this machine have started, which takes seconds, this one does blocks.
 
     Parameters
     ----------
@@ -80,7 +101,8 @@ class Workers:
     def __init__(self, number: int = 1, address: str | None = None) -> None:
         self.number, self.address = number, address
         self._open = ExitStack()
-        self._client: Any = None
+        self._thread = ThreadPoolExecutor(1, "workers")
+        self._client: Future[Any] | None = None
 
     def __enter__(self) -> Self:
         """Return itself; nothing is started yet."""
@@ -88,7 +110,7 @@ class Workers:
 
     def __exit__(self, *_: object) -> None:
         """End what was started, whatever has happened."""
-        self._client = None
+        self._thread.shutdown(cancel_futures=True)
         self._open.close()
 
     def run(self, function: Callable[[Block], Result], blocks: Sequence[Block]) -> Generator[Answer, None, None]:
@@ -104,31 +126,25 @@ class Workers:
         if self.number == 1 and self.address is None:
             yield from map(partial(attempt, function), blocks)
         elif blocks:
-            yield from self._run_on_cluster(function, blocks)
+            yield from self._share(_Task(function, iter(blocks)))
 
-    def _run_on_cluster(
-        self, function: Callable[[Block], Result], blocks: Sequence[Block]
-    ) -> Generator[Answer, None, None]:
-        distributed: Any = import_module("distributed")
-        client = self._client = self._client or self._connect()
-        rest = iter(blocks)
-        handed_out: dict[Any, Block] = {}
-        ahead = _AHEAD * max(self.number, len(client.nthreads()))
-
-        def hand_out(block: Block) -> Any:
-            future = client.submit(attempt, function, block, pure=False)
-            handed_out[future] = block
-            return future
-
+    def _share(self, task: _Task) -> Generator[Answer, None, None]:
+        connected = self._client = self._client or self._thread.submit(self._connect)
+        begun = self._thread.submit(lambda: self._begin(task, connected.result()))
         try:
-            answers = distributed.as_completed([hand_out(block) for block in islice(rest, ahead)], loop=client.loop)
-            for future in answers:
-                yield _answer(future, handed_out.pop(future))
-                for block in islice(rest, 1):
-                    answers.add(hand_out(block))
+            if self.address is None:
+                while not connected.done() and (block := next(task.rest, None)) is not None:
+                    yield attempt(task.function, block)
+                if not connected.done() and begun.cancel():  # all done before there were others to do it
+                    return
+            yield from _answers(task, connected.result(), begun.result())
         finally:
-            for future in handed_out:
+            begun.cancel()
+            for future in task.handed_out:
                 future.cancel()
+
+    def _begin(self, task: _Task, client: Any) -> list[Any]:
+        return task.hand_out(client, _AHEAD * max(self.number, len(client.nthreads())))
 
     def _connect(self) -> Any:
         """Start or find the cluster; what was started ends with `__exit__`."""
@@ -147,6 +163,15 @@ class Workers:
         if self.address is None:
             client.run(_ignore_interrupt)
         return client
+
+
+def _answers(task: _Task, client: Any, futures: list[Any]) -> Generator[Answer, None, None]:
+    """Yield what the cluster answers, and give it a further block for each."""
+    answers = import_module("distributed").as_completed(futures, loop=client.loop)
+    for future in answers:
+        yield _answer(future, task.handed_out.pop(future))
+        for following in task.hand_out(client, 1):
+            answers.add(following)
 
 
 def _local_cluster(number: int) -> Any:

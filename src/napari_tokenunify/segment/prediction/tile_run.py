@@ -10,7 +10,7 @@ import shutil
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -25,6 +25,7 @@ from napari_tokenunify.geometry import Box
 from napari_tokenunify.network.peak_memory import peak_memory_mb
 from napari_tokenunify.segment.affinity_store import open_affinities
 from napari_tokenunify.segment.affinity_writer import AffinityLayout, AffinityWriter
+from napari_tokenunify.segment.folder_lock import locked
 from napari_tokenunify.segment.prediction.behind import Behind
 from napari_tokenunify.segment.prediction.blending import Windows
 from napari_tokenunify.segment.prediction.cell_sums import CellSums
@@ -35,7 +36,7 @@ from napari_tokenunify.segment.prediction.tile_network import NetworkUse, Tile, 
 from napari_tokenunify.segment.prediction.tiles import TileGrid
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Generator, Iterator
 
     from torch import Tensor
 
@@ -181,24 +182,24 @@ def predict_volume(
     Raises
     ------
     SegmentError
-        If something else is at `out`, the disk is full, memory does not suffice, or tiles have failed; all others are
-        done then.
+        If something else or another run is at `out`, the disk is full, memory does not suffice, or tiles have failed;
+        all others are done then.
     """
     out = Path(out).expanduser()
     started = time.monotonic()
     layout = how.layout(volume)
     grid = TileGrid.cover(layout.shape, how.tile, how.overlap, layout.cell)
-    writer = _open_writer(out, layout, overwrite=overwrite)
     run, failed = 0, list[tuple[Tile, Box]]()
-    if writer is not None:
-        try:
-            run = yield from _Run(volume, network, how, grid, writer, failed).go()
-            writer.finish([box for _, box in failed])
-        except OSError as error:
-            raise SegmentError(
-                f"{out}: cannot be written ({error.strerror or error}); make room, and run the same command again: "
-                "what is done is kept."
-            ) from error
+    with _alone(out, layout, overwrite=overwrite) as writer:
+        if writer is not None:
+            try:
+                run = yield from _Run(volume, network, how, grid, writer, failed).go()
+                writer.finish([box for _, box in failed])
+            except OSError as error:
+                raise SegmentError(
+                    f"{out}: cannot be written ({error.strerror or error}); make room, and run the same command again: "
+                    "what is done is kept."
+                ) from error
     if failed:
         raise SegmentError(_say_failed(out, failed, grid.count))
     seconds = time.monotonic() - started
@@ -305,6 +306,19 @@ class _Run:
         if others == 0 and len(self.failed) >= _HOPELESS:
             raise SegmentError(f"The first {len(self.failed)} tiles have all failed: {tile.problem}")
         return Message(f"The tile {where.shifted(box.start)} has failed: {tile.problem}", "warning")
+
+
+@contextmanager
+def _alone(out: Path, layout: AffinityLayout, *, overwrite: bool) -> Iterator[AffinityWriter | None]:
+    """Open the store, and keep other runs out of it."""
+    was_there = out.is_dir()
+    with ExitStack() as locks:
+        if was_there:
+            locks.enter_context(locked(out))
+        writer = _open_writer(out, layout, overwrite=overwrite)
+        if not was_there or overwrite:  # it is another folder now
+            locks.enter_context(locked(out))
+        yield writer
 
 
 def _open_writer(out: Path, layout: AffinityLayout, *, overwrite: bool) -> AffinityWriter | None:
