@@ -182,8 +182,8 @@ def real_affinities(folder: Path, wider: int = 0) -> Path | None:
 
 
 def workers(folder: Path) -> bool:
-    """Blocks of 64 x 128 x 128 of the real volume, made four times as large."""
-    affinities = real_affinities(folder, wider=250)
+    """Blocks of 64 x 128 x 128 of the real volume, made nine times as large."""
+    affinities = real_affinities(folder, wider=500)
     if affinities is None:
         return True
     seconds = {}

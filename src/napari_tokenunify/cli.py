@@ -54,6 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if words == ["--version"]:
         print(__version__)
         return DONE
+    # OpenMP threads that spin while they wait take the cores from those that work; read when torch loads.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     command = None
     try:
         command = _parse(words)

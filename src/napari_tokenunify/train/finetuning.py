@@ -41,7 +41,7 @@ from napari_tokenunify.train.holdout import hold_out
 from napari_tokenunify.train.loop import Loop
 from napari_tokenunify.train.parts import choose_parts, describe
 from napari_tokenunify.train.plan import Plan
-from napari_tokenunify.train.ranks import join_ranks
+from napari_tokenunify.train.ranks import Ranks, join_ranks
 from napari_tokenunify.train.record import grown_card, recorded
 from napari_tokenunify.train.schedule import Budget
 
@@ -99,7 +99,7 @@ def _train(
     yield Progress(0, 1, "preparing the network")
     device = choose_device(config.device)
     ranks, device = join_ranks(device)
-    run = yield from _prepare(config, paths, data, device, segment)
+    run = yield from _prepare(config, paths, data, device, ranks, segment)
     loop = Loop(run.network, run.task, run.plan, paths, run.id, ranks)
     standing = yield from loop.run()
     best = paths.best if paths.best.exists() else paths.last
@@ -163,7 +163,12 @@ def _open(config: FinetuneConfig) -> Generator[Event, None, _Data]:
 
 
 def _prepare(
-    config: FinetuneConfig, paths: RunPaths, data: _Data, device: torch.device, segment: SegmentScores | None
+    config: FinetuneConfig,
+    paths: RunPaths,
+    data: _Data,
+    device: torch.device,
+    ranks: Ranks,
+    segment: SegmentScores | None,
 ) -> Generator[Event, None, _Run]:
     """Load the network, hold annotations out, and settle on a plan, or on that of the run that is gone on with."""
     started = datetime.now(UTC).isoformat(timespec="seconds")
@@ -194,6 +199,7 @@ def _prepare(
         plan = _plan_of(before["plan"], config)
     else:
         plan, sentence = choose_plan(config, network, everything, crops, precision, trained=trained)
+        plan = _plan_of(ranks.agree(asdict(plan)), config)  # each has measured for itself
         yield Message(sentence)
     task, held = yield from _task(config, paths, data, everything, plan, segment)
     network.config = network.config.replace(voxel_size_nm=data.volume.voxel_size_nm or network.config.voxel_size_nm)
@@ -212,8 +218,9 @@ def _prepare(
         "data": _described(data),
         "versions": package_versions(),
     }
-    with whole_file(paths.settings, TrainError) as part:
-        part.write_text(json.dumps(settings, indent=1) + "\n")
+    if ranks.first:
+        with whole_file(paths.settings, TrainError) as part:
+            part.write_text(json.dumps(settings, indent=1) + "\n")
     return _Run(run_id, network, task, plan, parts)
 
 

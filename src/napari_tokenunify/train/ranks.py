@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import distributed
@@ -41,6 +42,20 @@ class Ranks:
         tensor = torch.tensor(values, dtype=torch.float64, device=where)
         distributed.all_reduce(tensor)
         return [float(value) for value in tensor]
+
+    def agree(self, value: dict[str, Any]) -> dict[str, Any]:
+        """Return what the first process gives, in all of them; plain values only, as they travel as JSON."""
+        if self.world == 1:
+            return value
+        where = "cuda" if distributed.get_backend() == "nccl" else "cpu"
+        text = torch.tensor(list(json.dumps(value).encode()), dtype=torch.uint8, device=where)
+        length = torch.tensor([len(text)], device=where)
+        distributed.broadcast(length, 0)
+        if not self.first:
+            text = torch.empty(int(length), dtype=torch.uint8, device=where)
+        distributed.broadcast(text, 0)
+        agreed: dict[str, Any] = json.loads(bytes(text.cpu().tolist()))
+        return agreed
 
     def sum_gradients(self, network: nn.Module) -> None:
         """Add up the gradients of all processes; each holds its part of one loss."""
