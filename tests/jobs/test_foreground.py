@@ -140,7 +140,7 @@ def test_ctrl_c_only_leaves_off_watching(tmp_path: Path, make_job: Make, run: Ca
 
 def test_a_job_can_be_left_running(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     out = str(tmp_path / "run")
-    words = ["count", "--out", out, "--steps", "30", *LAUNCH]
+    words = ["count", "--out", out, "--steps", "30", "--seconds", "0.1", *LAUNCH]  # still at work when it is asked
     assert main([*words, "--detach", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["out"] == out
     assert main(words) == 1
