@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 Linkage = Literal["mean", "quantile50"]
 
 _BINS = 256
-_FREE = np.uint64(2**64 - 1)  # no pair of fragments has this key
 _LOW = np.uint64(2**32 - 1)
 _HALF = np.uint64(32)
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
@@ -123,7 +122,7 @@ class _Statistics(NamedTuple):
     """What scores come from: sums and counts, or sorted linked lists of histogram bins (one of both is empty)."""
 
     quantile: bool
-    total: NDArray[np.float64]  # (E,) contacts, or entries of the histogram
+    total: NDArray[np.float64 | np.int32]  # (E,) contacts, or entries of the histogram
     sums: NDArray[np.float64]  # (E,) of affinities
     first: NDArray[np.int32]  # (E,) the histogram's lowest bin, as an index into the following
     bins: NDArray[np.uint8]  # (E,) there are never more bins than edges at the start
@@ -137,7 +136,7 @@ def _statistics(affinity: NDArray[np.float32], count: NDArray[np.float64], quant
     bins = np.clip(np.floor(affinity[:listed] * _BINS), 0, _BINS - 1)
     return _Statistics(
         quantile,
-        np.ones(edges) if quantile else count.astype(np.float64),
+        np.ones(edges, np.int32) if quantile else count.astype(np.float64),
         affinity[listed:] * count[listed:],
         np.arange(listed, dtype=np.int32),
         bins.astype(np.uint8),
@@ -147,14 +146,16 @@ def _statistics(affinity: NDArray[np.float32], count: NDArray[np.float64], quant
 
 
 class _Contacts(NamedTuple):
-    """The graph while it is contracted: half edges 2e and 2e + 1 in a linked list a node, and a hash table of pairs."""
+    """The graph while it is contracted: half edges 2e and 2e + 1 in a linked list a node, and a hash table of pairs.
+
+    The table holds edges alone, whose ends tell the pair: a third of the memory of one with the pairs in it.
+    """
 
     ends: NDArray[np.int32]  # (2E,) the node of each half edge
     following: NDArray[np.int32]  # (2E,) the next half edge of the same node, -1 = none
     first: NDArray[np.int32]  # (nodes + 1,)
     degree: NDArray[np.int32]  # (nodes + 1,)
-    keys: NDArray[np.uint64]  # (power of two,) pair of nodes
-    edges: NDArray[np.int32]  # (power of two,) its edge
+    edges: NDArray[np.int32]  # (power of two,) the edge of a pair of nodes, -1 = free
 
 
 def _contacts(graph: RegionGraph) -> _Contacts:
@@ -165,8 +166,7 @@ def _contacts(graph: RegionGraph) -> _Contacts:
         np.full(len(ends), -1, np.int32),
         np.full(graph.nodes + 1, -1, np.int32),
         np.zeros(graph.nodes + 1, np.int32),
-        np.full(places, _FREE),
-        np.empty(places, np.int32),
+        np.full(places, -1, np.int32),
     )
     _link(contacts)
     return contacts
@@ -251,11 +251,17 @@ def _key(u, v):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _place(keys, key):  # type: ignore[no-untyped-def]
-    """Return where `key` is in the hash table, or the free place where it belongs."""
-    last = np.uint64(len(keys) - 1)
+def _key_of(contacts, edge):  # type: ignore[no-untyped-def]
+    return _key(contacts.ends[2 * edge], contacts.ends[2 * edge + 1])
+
+
+@compiled
+def _place(contacts, key):  # type: ignore[no-untyped-def]
+    """Return where the edge with this key is in the hash table, or the free place where it belongs."""
+    edges = contacts.edges
+    last = np.uint64(len(edges) - 1)
     place = ((key * _GOLDEN) >> _HALF) & last
-    while keys[place] not in (key, _FREE):
+    while edges[place] != -1 and _key_of(contacts, edges[place]) != key:
         place = (place + np.uint64(1)) & last
     return place
 
@@ -263,19 +269,19 @@ def _place(keys, key):  # type: ignore[no-untyped-def]
 @compiled
 def _forget(contacts, key):  # type: ignore[no-untyped-def]
     """Take a key out of the hash table and close the gap."""
-    keys, edges = contacts.keys, contacts.edges
-    last = np.uint64(len(keys) - 1)
-    gap = _place(keys, key)
+    edges = contacts.edges
+    last = np.uint64(len(edges) - 1)
+    gap = _place(contacts, key)
     place = gap
     while True:
         place = (place + np.uint64(1)) & last
-        if keys[place] == _FREE:
+        if edges[place] == -1:
             break
-        home = ((keys[place] * _GOLDEN) >> _HALF) & last
+        home = ((_key_of(contacts, edges[place]) * _GOLDEN) >> _HALF) & last
         if ((place - home) & last) >= ((place - gap) & last):
-            keys[gap], edges[gap] = keys[place], edges[place]
+            edges[gap] = edges[place]
             gap = place
-    keys[gap] = _FREE
+    edges[gap] = -1
 
 
 @compiled
@@ -291,9 +297,7 @@ def _link(contacts):  # type: ignore[no-untyped-def]
         _attach(contacts, half, contacts.ends[half])
         contacts.degree[contacts.ends[half]] += 1
     for edge in range(len(contacts.ends) // 2):
-        place = _place(contacts.keys, _key(contacts.ends[2 * edge], contacts.ends[2 * edge + 1]))
-        contacts.keys[place] = _key(contacts.ends[2 * edge], contacts.ends[2 * edge + 1])
-        contacts.edges[place] = edge
+        contacts.edges[_place(contacts, _key_of(contacts, edge))] = edge
 
 
 @compiled
@@ -311,9 +315,9 @@ def _contract(contacts, statistics, score, state, edge):  # type: ignore[no-unty
         if state[moved] != _GONE:
             far = contacts.ends[half ^ 1]
             _forget(contacts, _key(goes, far))
-            place = _place(contacts.keys, _key(stays, far))
-            if contacts.keys[place] == _FREE:
-                contacts.keys[place], contacts.edges[place] = _key(stays, far), moved
+            place = _place(contacts, _key(stays, far))
+            if contacts.edges[place] == -1:
+                contacts.edges[place] = moved
                 contacts.degree[stays] += 1
                 _attach(contacts, half, stays)
             else:
