@@ -1,13 +1,23 @@
 from __future__ import annotations
 
 import json
+import shlex
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from napari_tokenunify.config import DemoConfig
-from napari_tokenunify.pipeline import STAGES
+from napari_tokenunify.cli import _parse
+from napari_tokenunify.config import (
+    DemoConfig,
+    EvaluateConfig,
+    FinetuneConfig,
+    InfoConfig,
+    PredictConfig,
+    SegmentConfig,
+)
+from napari_tokenunify.pipeline import STAGES, command_line, python_code
 
 
 @pytest.mark.parametrize("name", STAGES)
@@ -45,3 +55,32 @@ def test_the_demo_works_without_annotations(volume_file: Path, tmp_path: Path):
     result = _run(DemoConfig(volume=f"{volume_file}::raw", out=str(tmp_path / "out"), headless=True))
     assert result["annotated"] is None
     assert len(result["pictures"]) == 2
+
+
+CONFIGS = [
+    ("info", InfoConfig(uri="a b.h5::raw", voxel_size="40,4,4")),
+    (
+        "finetune",
+        FinetuneConfig(volume="v", annotations="a", out="o", crop=(8, 64, 64), zero_is_boundary=True),
+    ),
+    ("predict", PredictConfig(volume="v", model="m", out="o", start_at=(-1, 2, 3), box="0:8,0:64,0:64")),
+    ("segment", SegmentConfig(affinities="a", out="o", offsets=((-1, 0, 0), (0, -1, 0)), threshold=0.25)),
+    ("evaluate", EvaluateConfig(segmentation="s", labels="l", ignore=(0, 7))),
+]
+
+
+@pytest.mark.parametrize(("name", "config"), CONFIGS)
+def test_the_command_line_of_a_config_says_the_same(name, config):
+    words = shlex.split(command_line(name, config))
+    assert words[0] == "napari-tokenunify"
+    command = _parse(words[1:])
+    assert (command.verb, command.config) == (name, config)
+
+
+@pytest.mark.parametrize(("name", "config"), CONFIGS)
+def test_the_code_of_a_config_makes_the_same(name, config):
+    made = []
+    code = python_code(name, config).replace("from napari_tokenunify.pipeline import STAGES", "")
+    stage = SimpleNamespace(run=lambda given: made.append(given) or ())
+    exec(code, {"STAGES": {name: stage}})
+    assert made == [config]

@@ -87,3 +87,7 @@ class TrainError(TokenUnifyError):
 
 class JobError(TokenUnifyError):
     """A job cannot be started, found, or told what to do."""
+
+
+class ProjectError(TokenUnifyError):
+    """A project cannot be made, found, read or written as asked."""

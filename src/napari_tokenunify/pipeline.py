@@ -7,11 +7,14 @@ dotted path and imported only where it runs, so a process that only asks for it 
 from __future__ import annotations
 
 import json
+import shlex
 import time
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from pydantic_settings import CliPositionalArg
 
 from napari_tokenunify.config import (
     CheckConfig,
@@ -100,6 +103,52 @@ GROUPS = {
     "jobs": "List the jobs that were started, watch, pause, stop and resume them, and compare runs.",
 }
 """What the verbs with the same first word have in common."""
+
+_POSITIONAL = CliPositionalArg[str].__metadata__[0]  # the mark of an argument without a flag
+
+
+def command_line(name: str, config: Config) -> str:
+    """Return the command that does the same; settings that are as by default are left out.
+
+    Parameters
+    ----------
+    name : str
+        A key of STAGES.
+    config : Config
+        Of that stage.
+    """
+    words = ["napari-tokenunify", *name.split()]
+    for field, info in type(config).model_fields.items():
+        value = getattr(config, field)
+        if not info.is_required() and value == info.default:
+            continue
+        flag = "--" + field.replace("_", "-")
+        if _POSITIONAL in info.metadata:
+            words.append(str(value))
+        elif value is True:
+            words.append(flag)
+        else:
+            words.append(f"{flag}={_as_word(value)}" if _as_word(value).startswith("-") else flag)
+            words += [] if words[-1] != flag else [_as_word(value)]
+    return shlex.join(words)
+
+
+def python_code(name: str, config: Config) -> str:
+    """Return the lines of Python that do the same; settings that are as by default are left out."""
+    kind = type(config).__name__
+    settings = ", ".join(f"{field}={value!r}" for field, value in config.model_dump(exclude_defaults=True).items())
+    return (
+        f"from napari_tokenunify.config import {kind}\n"
+        "from napari_tokenunify.pipeline import STAGES\n\n"
+        f'for event in STAGES["{name}"].run({kind}({settings})):\n'
+        "    print(event)\n"
+    )
+
+
+def _as_word(value: Any) -> str:
+    if isinstance(value, tuple) and value and isinstance(value[0], tuple):
+        return json.dumps(value)
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def demo(config: DemoConfig) -> Generator[Event, None, dict[str, Any]]:

@@ -1,12 +1,142 @@
-"""Where each artefact of a run lies on disk; nothing else builds these paths."""
+"""Where each artefact of a project and of a run lies on disk; nothing else builds these paths."""
 
 from __future__ import annotations
 
+import json
+import os
+import re
+import sys
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+
+from pydantic import Field, ValidationError
+from safetensors import SafetensorError
+
+from napari_tokenunify.config import BoxText, Config, VoxelSizeText
+from napari_tokenunify.errors import ProjectError, TokenUnifyError
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
+
+SUFFIX: Final = ".tokenunify"
+_RUN: Final = re.compile(r"(.+)-(\d+)")
+
+
+class ProjectState(Config):
+    """What a project remembers, so that nothing is asked twice."""
+
+    volume: str
+    """The image that the project is about: a path, path::inner, or an address."""
+    voxel_size: VoxelSizeText | None = None
+    """Voxel size z,y,x in nm, where the file does not say it."""
+    annotations: str | None = None
+    """Labels on the volume; by default the project's own, which are painted in napari."""
+    boundary_id: Annotated[int, Field(ge=1)] | None = None
+    """The id in the annotations that stands for membrane or outside."""
+    model: str = "small"
+    """What training and prediction start from: a name, or a path to weights or a run."""
+    minutes: Annotated[float, Field(gt=0)] = 5.0
+    """How long to train; a larger value gives a better network."""
+    box: BoxText | None = None
+    """The part of the volume that is predicted; a larger box takes longer."""
+    method: Literal["waterz", "mean", "multicut", "lifted", "mutex", "gasp"] = "waterz"
+    """How fragments are joined."""
+    threshold: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """Where the slider stands; a larger value gives fewer, larger segments."""
+
+
+class Project:
+    """A project folder, `NAME.tokenunify`; the volume stays where it is and is never written to.
+
+    Every change is on the disk before `change` returns.
+
+    Parameters
+    ----------
+    folder : Path
+        A folder that `create` has made.
+
+    Raises
+    ------
+    ProjectError
+        If there is no project, or it cannot be read.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = Path(folder).expanduser().resolve()
+        try:
+            self.state = ProjectState.model_validate_json(self._file.read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise ProjectError(f"{self.folder}: is no project; choose a folder that has a project.json.") from error
+        except (OSError, ValidationError) as error:
+            raise ProjectError(f"{self._file}: cannot be read; was it made by a newer version, or edited?") from error
+
+    @classmethod
+    def create(cls, folder: Path, state: ProjectState) -> Project:
+        """Make a project; an existing one is never overwritten.
+
+        Raises
+        ------
+        ProjectError
+            If there is one already, or the folder cannot be written.
+        """
+        folder = Path(folder).expanduser().resolve()
+        if (folder / "project.json").exists():
+            raise ProjectError(f"{folder}: is a project already; open it, or choose another name.")
+        _save(folder / "project.json", state)
+        return cls(folder)
+
+    def change(self, **changes: Any) -> None:
+        """Remember something else.
+
+        Raises
+        ------
+        ProjectError
+            If it cannot be written; the state is then as before.
+        pydantic.ValidationError
+            If a value cannot be used.
+        """
+        state = self.state.replace(**changes)
+        if state != self.state:
+            _save(self._file, state)
+            self.state = state
+
+    @property
+    def annotations(self) -> Path:
+        """Labels painted in napari."""
+        return self.folder / "annotations.zarr"
+
+    @property
+    def affinities(self) -> Path:
+        """What was predicted."""
+        return self.folder / "affinities.zarr"
+
+    @property
+    def segmentation(self) -> Path:
+        """Fragments, graph, merge tree and table."""
+        return self.folder / "segmentation"
+
+    @property
+    def runs(self) -> list[Path]:
+        """The run folders, in the order of their making."""
+        folders = [path for path in (self.folder / "runs").glob("*") if _RUN.fullmatch(path.name)]
+        return sorted(folders, key=lambda path: (path.stat().st_ctime_ns, path.name))
+
+    def new_run(self, stage: str) -> Path:
+        """Make and return the next folder for a run of a stage, e.g. `runs/finetune-3`."""
+        parent = self.folder / "runs"
+        taken = [int(found[2]) for path in parent.glob(f"{stage}-*") if (found := _RUN.fullmatch(path.name))]
+        folder = parent / f"{stage}-{max(taken, default=0) + 1}"
+        try:
+            folder.mkdir(parents=True)
+        except OSError as error:
+            raise ProjectError(f"{folder}: cannot be made ({error.strerror or error}).") from error
+        return folder
+
+    @property
+    def _file(self) -> Path:
+        return self.folder / "project.json"
 
 
 @dataclass(frozen=True)
@@ -85,3 +215,62 @@ class RunPaths:
     def summary(self) -> Path:
         """The run in words, tables and curves; Markdown."""
         return self.folder / "summary.md"
+
+
+@contextmanager
+def whole_file(path: Path, error: type[TokenUnifyError]) -> Iterator[Path]:
+    """Write a file under another name, and give it its own once it is whole and on the disk.
+
+    Until then a file of that name stays as it was, whatever happens: an error, a kill, a power cut. What a kill left
+    behind is overwritten the next time. One process at a time may write a file.
+
+    Parameters
+    ----------
+    path : Path
+        The file to make or replace; its folder is made if missing.
+    error : type
+        What to raise.
+
+    Yields
+    ------
+    Path
+        Where to write, beside `path`.
+
+    Raises
+    ------
+    TokenUnifyError
+        Of the type `error`, if it cannot be written, e.g. because the disk is full.
+    """
+    part = path.with_name(f".{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.touch()
+        mode = part.stat().st_mode  # that of any new file here; some writers make files for their owner alone
+        yield part
+        part.chmod(mode)
+        with part.open("rb+") as file:
+            os.fsync(file.fileno())
+        part.replace(path)
+        _sync_folder(path.parent)
+    except (OSError, RuntimeError, SafetensorError) as cause:  # torch and safetensors have their own for a full disk
+        reason = getattr(cause, "strerror", None) or cause
+        raise error(f"{path}: cannot be written ({reason}); what was there before is still there.") from cause
+    finally:
+        with suppress(OSError):
+            part.unlink()
+
+
+def _sync_folder(folder: Path) -> None:
+    """Bring the new name to the disk; Windows does so by itself and opens no folders."""
+    if sys.platform == "win32":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _save(path: Path, state: ProjectState) -> None:
+    with whole_file(path, ProjectError) as part:
+        part.write_text(json.dumps(state.model_dump(mode="json"), indent=1) + "\n", encoding="utf-8")

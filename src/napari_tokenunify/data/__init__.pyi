@@ -11,6 +11,7 @@ from .fingerprint import data_hash as data_hash
 from .intensity import IntensityRange as IntensityRange
 from .intensity import choose_intensity as choose_intensity
 from .intensity import intensity_range as intensity_range
+from .labelled_zarr import create_labels as create_labels
 from .prefetch import iterate as iterate
 from .preflight import check_volume as check_volume
 from .samples import SAMPLES as SAMPLES
@@ -40,6 +41,7 @@ __all__ = [
     "check_annotations",
     "check_volume",
     "choose_intensity",
+    "create_labels",
     "data_hash",
     "intensity_range",
     "iterate",

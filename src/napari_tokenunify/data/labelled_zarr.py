@@ -1,4 +1,4 @@
-"""Writing a volume and its labels as one OME-Zarr, for the samples.
+"""Writing OME-Zarr: a volume with its labels, for the samples, and empty labels to be painted.
 
 OME-Zarr 0.5 on Zarr 3 is the released version of the specification and what current readers take (napari-ome-zarr,
 ome-zarr, Neuroglancer, WEBKNOSSOS). The metadata is a page of JSON, so it is written here: the library `ome-zarr`
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from napari_tokenunify.geometry import Triple, VoxelSize
 
 _CHUNK = (32, 128, 128)
+_PAINTED = (4, 256, 256)  # a stroke lies in one section: few sections a chunk, so that little is written for it
 _MOST_LEVELS = 3
 _SMALLEST_LEVEL = 64  # voxels along y or x: a coarser level would be smaller than a thumbnail
 
@@ -61,6 +62,51 @@ def write_labelled(
     try:
         unfinished.mkdir(parents=True)
         _write(unfinished, folder.stem, raw, labels, voxel_size_nm)
+        unfinished.rename(folder)
+    except OSError as error:
+        raise VolumeError(
+            str(folder), f"cannot be written ({error.strerror or error}): choose another place."
+        ) from error
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return folder
+
+
+def create_labels(folder: Path, shape: Triple, voxel_size_nm: VoxelSize | None, dtype: str = "uint32") -> Path:
+    """Make an OME-Zarr of labels that are 0 everywhere, to be painted; no chunk takes room before it is.
+
+    Parameters
+    ----------
+    folder : Path
+        What to create; its parent folders are made.
+    shape : tuple of int
+        (z, y, x) in voxels.
+    voxel_size_nm : tuple of float or None
+        (z, y, x) in nm; None if unknown.
+    dtype : str
+        An unsigned integer type.
+
+    Returns
+    -------
+    Path
+        `folder`.
+
+    Raises
+    ------
+    VolumeError
+        If something is there already, or it cannot be written.
+    """
+    if folder.exists():
+        raise VolumeError(str(folder), "is there already, and is not overwritten: delete it or choose another name.")
+    unfinished = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
+    try:
+        unfinished.mkdir(parents=True)
+        group = zarr.open_group(unfinished, mode="w", zarr_format=3)
+        if voxel_size_nm is not None:
+            scales = _multiscales(folder.stem, voxel_size_nm, [(1, 1, 1)])
+            group.attrs["ome"] = {"version": "0.5", "multiscales": [scales], "image-label": {}}
+        chunks = tuple(min(chunk, n) for chunk, n in zip(_PAINTED, shape, strict=True))
+        group.create_array("0", shape=shape, dtype=dtype, chunks=chunks, dimension_names=("z", "y", "x"), fill_value=0)
         unfinished.rename(folder)
     except OSError as error:
         raise VolumeError(

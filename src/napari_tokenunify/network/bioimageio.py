@@ -19,9 +19,9 @@ import numpy as np
 import torch
 
 from napari_tokenunify.errors import ModelError
-from napari_tokenunify.network.atomic import whole_file
 from napari_tokenunify.network.presets import NetworkConfig
 from napari_tokenunify.network.tokenunify import TokenUnify, build_network
+from napari_tokenunify.project import whole_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -113,7 +113,7 @@ def export_bioimageio(
             if isinstance(description, spec.InvalidDescr):
                 raise ModelError(f"{path}: is not written: {description.get_reason()}")
             package = spec.save_bioimageio_package(description, output_path=folder / "package.zip")
-        with whole_file(path) as part:
+        with whole_file(path, ModelError) as part:
             shutil.copyfile(package, part)
     return path
 

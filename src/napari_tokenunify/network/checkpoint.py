@@ -14,9 +14,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from napari_tokenunify.errors import ModelError
-from napari_tokenunify.network.atomic import whole_file
 from napari_tokenunify.network.card import CARD_KEY, damaged, package_versions, read_card, weights_file
 from napari_tokenunify.network.tokenunify import TokenUnify, build_network
+from napari_tokenunify.project import whole_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -69,9 +69,9 @@ def save_checkpoint(
     check_finite(tensors, f"{file}: is not written, because")
     card = card.replace(weights_sha256=weights_sha256(tensors), versions=package_versions())
     text = card.model_dump_json(indent=1)
-    with whole_file(file) as part:
+    with whole_file(file, ModelError) as part:
         save_file(tensors, part, metadata={"format": "pt", CARD_KEY: text})
-    with whole_file(file.with_suffix(".json")) as part:
+    with whole_file(file.with_suffix(".json"), ModelError) as part:
         part.write_text(text + "\n", encoding="utf-8")
     return card
 

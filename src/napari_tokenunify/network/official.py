@@ -16,12 +16,12 @@ import torch
 
 from napari_tokenunify.affinities import DEFAULT_OFFSETS, Offset
 from napari_tokenunify.errors import ConfigError, ModelError
-from napari_tokenunify.network.atomic import whole_file
 from napari_tokenunify.network.card import CARD_KEY, ModelCard, card_text, parse_card
 from napari_tokenunify.network.checkpoint import check_finite, read_tensors
 from napari_tokenunify.network.presets import NetworkConfig
 from napari_tokenunify.network.tokenunify import TokenUnify, build_network
 from napari_tokenunify.network.unpickle import StoredTensor, read_pth
+from napari_tokenunify.project import whole_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -213,7 +213,7 @@ def export_pth(path: str | Path, module: TokenUnify, card: ModelCard | None = No
     """
     text = (card or ModelCard(network=module.config)).model_dump_json()
     model = {name: tensor.detach().cpu() for name, tensor in module.state_dict().items()}
-    with whole_file(Path(path).expanduser()) as part:
+    with whole_file(Path(path).expanduser(), ModelError) as part:
         torch.save({"model": model, CARD_KEY: text}, part)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from imagecodecs import blosc_decode, blosc_encode
 
 from napari_tokenunify.errors import SegmentError
-from napari_tokenunify.network.atomic import whole_file
+from napari_tokenunify.project import whole_file
 from napari_tokenunify.segment.blocks.run import WORK
 
 if TYPE_CHECKING:

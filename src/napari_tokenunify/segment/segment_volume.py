@@ -30,8 +30,8 @@ from napari_tokenunify.data.volume import open_volume
 from napari_tokenunify.errors import ConfigError, SegmentError
 from napari_tokenunify.events import Message, Progress
 from napari_tokenunify.geometry import Box
-from napari_tokenunify.network.atomic import whole_file
 from napari_tokenunify.network.peak_memory import peak_memory_mb
+from napari_tokenunify.project import whole_file
 from napari_tokenunify.segment import block_graph, settle, stitch
 from napari_tokenunify.segment.affinity_store import open_affinities
 from napari_tokenunify.segment.agglomeration import BETA_METHODS, agglomerate

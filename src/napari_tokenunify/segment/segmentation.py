@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import numpy as np
 
 from napari_tokenunify.errors import SegmentError
-from napari_tokenunify.network.atomic import whole_file
+from napari_tokenunify.project import whole_file
 from napari_tokenunify.segment.affinity_writer import whole_folder
 from napari_tokenunify.segment.blocks.run import WORK
 from napari_tokenunify.segment.fragment_store import (

@@ -25,7 +25,6 @@ from napari_tokenunify.data import (
 from napari_tokenunify.errors import ConfigError, TrainError
 from napari_tokenunify.events import Message, Progress
 from napari_tokenunify.geometry import Box, parse_voxel_size, voxel_size_mismatch
-from napari_tokenunify.network.atomic import whole_file
 from napari_tokenunify.network.card import ModelCard, package_versions
 from napari_tokenunify.network.checkpoint import load_checkpoint, save_checkpoint
 from napari_tokenunify.network.device import choose_device, choose_precision
@@ -34,7 +33,7 @@ from napari_tokenunify.network.models import find_model, installed_models
 from napari_tokenunify.network.peak_memory import peak_memory_mb
 from napari_tokenunify.network.presets import NETWORK_PRESETS
 from napari_tokenunify.network.tokenunify import build_network
-from napari_tokenunify.project import RunPaths
+from napari_tokenunify.project import RunPaths, whole_file
 from napari_tokenunify.train.affinity_task import AffinityTask
 from napari_tokenunify.train.choices import candidate_crops, choose_parts_for, choose_plan
 from napari_tokenunify.train.holdout import hold_out

@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from napari_tokenunify.errors import TrainError
-from napari_tokenunify.network.atomic import whole_file
+from napari_tokenunify.project import whole_file
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from napari_tokenunify.errors import TrainError
 from napari_tokenunify.events import Message, Metric
-from napari_tokenunify.network.atomic import whole_file
+from napari_tokenunify.project import whole_file
 from napari_tokenunify.train.curves import Line, curve_svg
 
 if TYPE_CHECKING:

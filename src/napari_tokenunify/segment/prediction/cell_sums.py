@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_tokenunify.errors import SegmentError
-from napari_tokenunify.network.atomic import whole_file
+from napari_tokenunify.project import whole_file
 from napari_tokenunify.segment.prediction.blending import finished
 
 if TYPE_CHECKING:

@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+
+from napari_tokenunify.errors import ProjectError, TrainError
+from napari_tokenunify.project import Project, ProjectState, whole_file
+
+
+def test_what_a_project_knows_is_there_when_it_is_opened_again(tmp_path):
+    project = Project.create(tmp_path / "brain.tokenunify", ProjectState(volume="stack.zarr"))
+    project.change(threshold=0.3, box="0:8,0:64,0:64")
+    again = Project(tmp_path / "brain.tokenunify")
+    assert (again.state.volume, again.state.threshold, again.state.box) == ("stack.zarr", 0.3, "0:8,0:64,0:64")
+
+
+def test_a_value_that_cannot_be_used_changes_nothing(tmp_path):
+    project = Project.create(tmp_path / "p", ProjectState(volume="stack.zarr"))
+    with pytest.raises(ValidationError):
+        project.change(threshold=2)
+    assert Project(tmp_path / "p").state.threshold == project.state.threshold == 0.5
+
+
+def test_a_project_is_never_overwritten(tmp_path):
+    Project.create(tmp_path / "p", ProjectState(volume="a"))
+    with pytest.raises(ProjectError, match="open it"):
+        Project.create(tmp_path / "p", ProjectState(volume="b"))
+
+
+@pytest.mark.parametrize(("content", "sentence"), [(None, "is no project"), ("{}", "cannot be read"), ("x", "read")])
+def test_a_folder_that_is_no_project_is_said_in_one_sentence(tmp_path, content, sentence):
+    if content is not None:
+        (tmp_path / "project.json").write_text(content)
+    with pytest.raises(ProjectError, match=sentence):
+        Project(tmp_path)
+
+
+def test_runs_are_numbered_and_listed_in_the_order_of_their_making(tmp_path):
+    project = Project.create(tmp_path / "p", ProjectState(volume="a"))
+    made = [project.new_run(stage) for stage in ("finetune", "predict", "finetune")]
+    assert [path.name for path in made] == ["finetune-1", "predict-1", "finetune-2"]
+    (project.folder / "runs" / "notes").mkdir()
+    assert project.runs == made
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text("before")
+
+    def fill_the_disk():
+        with whole_file(path, TrainError) as part:
+            part.write_text("after")
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(TrainError, match="what was there before is still there"):
+        fill_the_disk()
+    assert path.read_text() == "before"
+    assert list(tmp_path.iterdir()) == [path]
