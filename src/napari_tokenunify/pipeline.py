@@ -12,7 +12,7 @@ import time
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic_settings import CliPositionalArg
 
@@ -104,7 +104,7 @@ GROUPS = {
 }
 """What the verbs with the same first word have in common."""
 
-_POSITIONAL = CliPositionalArg[str].__metadata__[0]  # the mark of an argument without a flag
+_POSITIONAL = get_args(CliPositionalArg[str])[1]  # the mark of an argument without a flag
 
 
 def command_line(name: str, config: Config) -> str:

@@ -37,6 +37,8 @@ class ProjectState(Config):
     """The id in the annotations that stands for membrane or outside."""
     model: str = "small"
     """What training and prediction start from: a name, or a path to weights or a run."""
+    trained: str | None = None
+    """What to predict with, once something was trained: a run's folder; else `model`."""
     minutes: Annotated[float, Field(gt=0)] = 5.0
     """How long to train; a larger value gives a better network."""
     box: BoxText | None = None

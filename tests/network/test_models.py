@@ -18,12 +18,12 @@ from napari_tokenunify.config import (
 )
 from napari_tokenunify.errors import ConfigError, ModelError
 from napari_tokenunify.events import Message, Progress
-from napari_tokenunify.network import models
+from napari_tokenunify.network import installed
 from napari_tokenunify.network.card import ModelCard, read_card
 from napari_tokenunify.network.checkpoint import load_checkpoint, save_checkpoint
+from napari_tokenunify.network.installed import find_model
 from napari_tokenunify.network.models import (
     export_model,
-    find_model,
     get_model,
     import_model,
     list_models,
@@ -41,7 +41,7 @@ CONFIG = NetworkConfig(widths=(2, 3, 4, 5), hidden=6, depth=1)
 def folder(tmp_path, monkeypatch):
     """Keep the models of the machine out of the tests, and the bundled ones."""
     monkeypatch.setenv("NAPARI_TOKENUNIFY_MODELS", str(tmp_path / "models"))
-    monkeypatch.setattr(models, "BUNDLED", tmp_path / "bundled")
+    monkeypatch.setattr(installed, "BUNDLED", tmp_path / "bundled")
     return tmp_path / "models"
 
 

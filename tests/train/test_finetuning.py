@@ -12,7 +12,7 @@ from napari_tokenunify.config import FinetuneConfig
 from napari_tokenunify.errors import AnnotationError, ConfigError, TrainError, VolumeError
 from napari_tokenunify.events import Message, Metric, Preview
 from napari_tokenunify.network import NETWORK_PRESETS, ModelCard, build_network, load_checkpoint, save_checkpoint
-from napari_tokenunify.network.models import find_model
+from napari_tokenunify.network.installed import find_model
 from napari_tokenunify.train import loop
 from napari_tokenunify.train.finetuning import finetune
 from tests.train.toy import drive

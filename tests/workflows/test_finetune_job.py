@@ -15,7 +15,7 @@ import pytest
 from napari_tokenunify.config import FinetuneConfig
 from napari_tokenunify.jobs import Job, JobSpec, JobState
 from napari_tokenunify.jobs.spec import LaunchConfig
-from napari_tokenunify.network.models import find_model
+from napari_tokenunify.network.installed import find_model
 from tests.train.test_finetuning import config, data  # noqa: F401 - a fixture
 
 PATIENCE = 90.0

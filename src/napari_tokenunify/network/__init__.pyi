@@ -3,7 +3,7 @@ from .bioimageio import export_bioimageio as export_bioimageio
 from .card import ModelCard as ModelCard
 from .checkpoint import load_checkpoint as load_checkpoint
 from .checkpoint import save_checkpoint as save_checkpoint
-from .models import find_model as find_model
+from .installed import find_model as find_model
 from .official import LoadReport as LoadReport
 from .official import export_pth as export_pth
 from .official import load_weights as load_weights

@@ -20,7 +20,7 @@ import torch
 from packaging.requirements import Requirement
 
 from napari_tokenunify.events import Progress
-from napari_tokenunify.network.models import installed_models, models_folder
+from napari_tokenunify.network.installed import installed_models, models_folder
 from napari_tokenunify.network.scan import available_backends, choose_backend, parity_error
 
 if TYPE_CHECKING:

@@ -1,26 +1,27 @@
-"""The models that have a name: those that came with the package, those that are here, and the official ones.
+"""The verbs on models that have a name: those that are here (`installed.py`), and the official ones on the hub.
 
-A model that is here is a folder with `model.safetensors`, or a run folder of a training, in the folder of models. The
-official weights lie in a repository whose file names are not fixed, so a file is looked up by the label in its path.
-Nothing here needs torch before a model is imported.
+The official weights lie in a repository whose file names are not fixed, so a file is looked up by the label in its
+path. Nothing here needs torch before a model is imported.
 """
 
 from __future__ import annotations
 
-import os
 import re
-from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
-
-import platformdirs
 
 from napari_tokenunify.errors import ConfigError, ModelError
 from napari_tokenunify.events import Message, Progress
 from napari_tokenunify.geometry import parse_voxel_size
-from napari_tokenunify.network.card import WEIGHTS, ModelCard, read_card
-from napari_tokenunify.network.presets import NETWORK_PRESETS
+from napari_tokenunify.network.card import ModelCard, read_card
+from napari_tokenunify.network.installed import (
+    OFFICIAL,
+    InstalledModel,
+    find_model,
+    installed_models,
+    models_folder,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -37,93 +38,8 @@ if TYPE_CHECKING:
     from napari_tokenunify.geometry import VoxelSize
     from napari_tokenunify.network.hub import HubFile
 
-FOLDER_VARIABLE: Final = "NAPARI_TOKENUNIFY_MODELS"
-BUNDLED: Final = Path(__file__).parents[1] / "weights"
 OFFICIAL_REPOSITORY: Final = "cyd0806/TokenUnify"
-OFFICIAL: Final = {
-    f"TokenUnify{kind}-{size}": f"{what}, network {size}"
-    for kind, what in (("", "fine-tuned on several EM data sets"), ("_pretrained", "pre-trained without labels"))
-    for size in ("100M", "200M", "500M", "1B")
-}
-"""The labels that the authors' page lists, and what it says of them. Not checked here; `models info` asks the hub."""
 _NAME: Final = re.compile(r"[A-Za-z0-9_+-][A-Za-z0-9._+-]*")
-
-
-@dataclass(frozen=True)
-class InstalledModel:
-    """A model that is on this machine.
-
-    Attributes
-    ----------
-    name : str
-        What it is called.
-    kind : str
-        "bundled": came with the package; "local": imported, downloaded or trained.
-    path : Path
-        Its weights, a .safetensors file.
-    """
-
-    name: str
-    kind: str
-    path: Path
-
-
-def models_folder() -> Path:
-    """Return the folder of models: what NAPARI_TOKENUNIFY_MODELS names, else one in the user's data folder."""
-    chosen = os.environ.get(FOLDER_VARIABLE)
-    return Path(chosen).expanduser() if chosen else platformdirs.user_data_path("napari-tokenunify") / "models"
-
-
-def installed_models() -> dict[str, InstalledModel]:
-    """Return the models that are on this machine by their names; one of the user's hides a bundled one."""
-    found = {}
-    for kind, folder in (("bundled", BUNDLED), ("local", models_folder())):
-        for inside in sorted(folder.iterdir()) if folder.is_dir() else ():
-            weights = _weights_in(inside)
-            if weights is not None:
-                found[inside.name] = InstalledModel(inside.name, kind, weights)
-    return found
-
-
-def find_model(name_or_path: str | Path) -> Path:
-    """Return the weights that a user means.
-
-    Parameters
-    ----------
-    name_or_path : str or Path
-        The name of a model that is here; or a path to a .safetensors file, to a folder with `model.safetensors`, or
-        to a run folder, of which the best checkpoint is taken, or the one with the most steps if none was measured.
-
-    Returns
-    -------
-    Path
-        A file for `load_checkpoint`.
-
-    Raises
-    ------
-    ModelError
-        If there is none; the message lists what there is, or says how to get it.
-    """
-    text, path = str(name_or_path), Path(name_or_path).expanduser()
-    installed = installed_models()
-    if text in installed:
-        return installed[text].path
-    if path.is_file() and path.suffix != ".safetensors":
-        raise ModelError(f"{path}: import it first, with `napari-tokenunify models import {path} --name NAME`.")
-    weights = _weights_in(path)
-    if weights is not None:
-        return weights
-    if text in OFFICIAL:
-        raise ModelError(f"{text}: is not here yet; get it with `napari-tokenunify models get {text}`.")
-    if path.exists():
-        raise ModelError(f"{path}: holds no {WEIGHTS} and no checkpoints.")
-    here = ", ".join(installed) or "none"
-    if text in NETWORK_PRESETS:
-        raise ModelError(
-            f"{text}: is a network without weights yet; train it with `napari-tokenunify finetune --model {text}` and "
-            f"give that run's folder here, or get weights with `napari-tokenunify models list`; here are {here}."
-        )
-    raise ModelError(f"{text}: is no model and no path; here are {here}, see `napari-tokenunify models list`.")
 
 
 def list_models(config: ModelsListConfig) -> Generator[Event, None, dict[str, Any]]:
@@ -282,20 +198,6 @@ def _store(
         "mismatched": list(report.mismatched),
         "skipped": list(report.skipped),
     }
-
-
-def _weights_in(path: Path) -> Path | None:
-    """Return the weights that a path holds: itself, model.safetensors in it, or its run's best or latest checkpoint."""
-    if path.is_file():
-        return path if path.suffix == ".safetensors" else None
-    if (path / WEIGHTS).is_file():
-        return path / WEIGHTS
-    best = path / "checkpoints" / "best.safetensors"
-    steps = {}
-    for checkpoint in (path / "checkpoints").glob("*.safetensors"):
-        with suppress(ModelError):  # a damaged one: take the one before
-            steps[checkpoint] = read_card(checkpoint).step
-    return best if best in steps else max(steps, key=steps.__getitem__, default=None)
 
 
 def _installed_row(model: InstalledModel) -> dict[str, Any]:

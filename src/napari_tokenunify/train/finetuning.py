@@ -29,7 +29,7 @@ from napari_tokenunify.network.card import ModelCard, package_versions
 from napari_tokenunify.network.checkpoint import load_checkpoint, save_checkpoint
 from napari_tokenunify.network.device import choose_device, choose_precision
 from napari_tokenunify.network.heap import keep_freed_memory
-from napari_tokenunify.network.models import find_model, installed_models
+from napari_tokenunify.network.installed import find_model, installed_models
 from napari_tokenunify.network.peak_memory import peak_memory_mb
 from napari_tokenunify.network.presets import NETWORK_PRESETS
 from napari_tokenunify.network.tokenunify import build_network

@@ -17,7 +17,7 @@ from napari_tokenunify.network.card import package_versions
 from napari_tokenunify.network.checkpoint import load_checkpoint
 from napari_tokenunify.network.device import choose_device, choose_precision
 from napari_tokenunify.network.heap import keep_freed_memory
-from napari_tokenunify.network.models import find_model
+from napari_tokenunify.network.installed import find_model
 from napari_tokenunify.segment.affinity_store import open_affinities
 from napari_tokenunify.segment.prediction.memory import default_tile, fit_tile
 from napari_tokenunify.segment.prediction.resample import resampled_shape

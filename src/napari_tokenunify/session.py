@@ -1,0 +1,306 @@
+"""Session: what is open, and the verbs that a window calls. It knows signals, and no widgets.
+
+Nothing here computes: what takes long is a Job in a process of its own, which `poll` looks after.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from psygnal import Signal
+
+from napari_tokenunify.config import FinetuneConfig, PredictConfig, SegmentConfig
+from napari_tokenunify.data import create_labels, open_volume
+from napari_tokenunify.errors import ProjectError, TokenUnifyError
+from napari_tokenunify.geometry import parse_voxel_size
+from napari_tokenunify.jobs import Job, JobSpec, JobState
+from napari_tokenunify.network.installed import installed_models
+from napari_tokenunify.network.presets import NETWORK_PRESETS
+from napari_tokenunify.project import Project, ProjectState
+from napari_tokenunify.segment.segmentation import Segmentation
+
+if TYPE_CHECKING:
+    from napari_tokenunify.config import Config
+    from napari_tokenunify.data import Volume
+    from napari_tokenunify.jobs import JobStatus
+
+_OUT_IN_PROJECT: Final = {"predict": "affinities", "segment": "segmentation"}
+
+
+class Session:
+    """One project at a time, and its jobs.
+
+    Attributes
+    ----------
+    project_opened : Signal(Project)
+        Another project is open; volume, annotations, jobs and segmentation are its own.
+    state_changed : Signal(ProjectState)
+        What the project remembers has changed.
+    job_changed : Signal(Job, JobStatus)
+        A job is new, or stands otherwise than at the last poll.
+    job_said : Signal(Job, Event)
+        A metric, a message or a preview of a job.
+    affinities_changed : Signal(Path)
+        A prediction has written more.
+    segmentation_changed : Signal(Segmentation)
+        There is another segmentation.
+    said : Signal(str, str)
+        A sentence for the user, and its level: "info", "warning" or "error".
+    """
+
+    project_opened = Signal(object)
+    state_changed = Signal(object)
+    job_changed = Signal(object, object)
+    job_said = Signal(object, object)
+    affinities_changed = Signal(object)
+    segmentation_changed = Signal(object)
+    said = Signal(str, str)
+
+    def __init__(self) -> None:
+        self._project: Project | None = None
+        self._volume: Volume | None = None
+        self._segmentation: Segmentation | None = None
+        self._jobs: dict[Path, Job] = {}
+        self._statuses: dict[Path, JobStatus] = {}
+
+    @property
+    def project(self) -> Project:
+        """The open project.
+
+        Raises
+        ------
+        ProjectError
+            If none is open.
+        """
+        if self._project is None:
+            raise ProjectError("No project is open: choose an image first.")
+        return self._project
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a project is open."""
+        return self._project is not None
+
+    @property
+    def state(self) -> ProjectState:
+        """What the project remembers."""
+        return self.project.state
+
+    @property
+    def volume(self) -> Volume:
+        """The project's volume, lazy.
+
+        Raises
+        ------
+        VolumeError
+            If it cannot be opened.
+        """
+        if self._volume is None:
+            state = self.state
+            self._volume = open_volume(state.volume, parse_voxel_size(state.voxel_size) if state.voxel_size else None)
+        return self._volume
+
+    @property
+    def annotations(self) -> str:
+        """Address of the labels that training learns from."""
+        return self.state.annotations or str(self.project.annotations)
+
+    @property
+    def segmentation(self) -> Segmentation | None:
+        """The finished segmentation, if there is one."""
+        return self._segmentation
+
+    @property
+    def jobs(self) -> tuple[JobStatus, ...]:
+        """How the project's jobs stood at the last poll, in the order of their making."""
+        return tuple(self._statuses.values())
+
+    def new_project(self, folder: Path, volume: str, voxel_size: str | None = None) -> None:
+        """Make a project for a volume and open it.
+
+        Raises
+        ------
+        VolumeError
+            If the volume cannot be opened; no project is made then.
+        ProjectError
+            If there is a project already, or it cannot be written.
+        """
+        opened = open_volume(volume, parse_voxel_size(voxel_size) if voxel_size else None)
+        self._open(Project.create(folder, ProjectState(volume=volume, voxel_size=voxel_size)))
+        self._volume = opened
+
+    def open_project(self, folder: Path) -> None:
+        """Open a project: jobs that are at work are followed on, results are shown again.
+
+        Raises
+        ------
+        ProjectError
+            If there is none, or it cannot be read.
+        """
+        self._open(Project(folder))
+
+    def change(self, **changes: Any) -> None:
+        """Remember something else in the project.
+
+        Raises
+        ------
+        ProjectError
+            If it cannot be written.
+        pydantic.ValidationError
+            If a value cannot be used.
+        """
+        before = self.state
+        self.project.change(**changes)
+        if {"volume", "voxel_size"} & changes.keys():
+            self._volume = None
+        if self.state != before:
+            self.state_changed.emit(self.state)
+
+    def painted_labels(self) -> Path:
+        """Return the Zarr array that napari paints into; made if missing.
+
+        Raises
+        ------
+        VolumeError
+            If it cannot be made, or the volume cannot be opened.
+        """
+        store = self.project.annotations
+        if not store.exists():
+            create_labels(store, self.volume.shape, self.volume.voxel_size_nm)
+        return store / "0"
+
+    def models(self) -> list[str]:
+        """Return what training can start from: models that are here, then sizes to start from scratch."""
+        installed = installed_models()
+        return [*installed, *(name for name in NETWORK_PRESETS if name not in installed)]
+
+    def finetune_config(self, **changes: Any) -> FinetuneConfig:
+        """Return the settings of the next training; its run folder is made by `start`."""
+        state = self.state
+        settings = {
+            "volume": state.volume,
+            "voxel_size": state.voxel_size,
+            "annotations": self.annotations,
+            "boundary_id": state.boundary_id,
+            "model": state.model,
+            "minutes": state.minutes,
+            "out": str(self.project.folder / "runs"),
+        }
+        return FinetuneConfig(**{**settings, **changes})
+
+    def predict_config(self, **changes: Any) -> PredictConfig:
+        """Return the settings of the next prediction."""
+        state = self.state
+        settings = {
+            "volume": state.volume,
+            "voxel_size": state.voxel_size,
+            "model": state.trained or state.model,
+            "box": state.box,
+            "out": str(self.project.affinities),
+        }
+        return PredictConfig(**{**settings, **changes})
+
+    def segment_config(self, **changes: Any) -> SegmentConfig:
+        """Return the settings of the next segmentation."""
+        state = self.state
+        settings = {
+            "affinities": str(self.project.affinities),
+            "out": str(self.project.segmentation),
+            "method": state.method,
+            "threshold": state.threshold,
+        }
+        return SegmentConfig(**{**settings, **changes})
+
+    def start(self, stage: str, config: Config) -> Job:
+        """Start a stage as a job in a run folder of its own; returns at once.
+
+        Raises
+        ------
+        JobError
+            If it cannot be started.
+        ProjectError
+            If no folder can be made for it.
+        """
+        folder = self.project.new_run(stage)
+        if stage not in _OUT_IN_PROJECT:  # its results lie in the run folder
+            config = config.replace(out=str(folder))
+        spec = JobSpec(stage=stage, config=config.model_dump(mode="json"), name=folder.name)
+        job = Job.create(folder, spec)
+        job.start()
+        self._jobs[job.folder] = job
+        self._look_at(job)
+        return job
+
+    def job(self, folder: Path) -> Job:
+        """Return the project's job in a run folder, to pause, resume, stop or kill it."""
+        return self._jobs[Path(folder)]
+
+    def poll(self) -> None:
+        """Look at all jobs that have not ended and tell what is new; for a timer."""
+        for folder, job in list(self._jobs.items()):
+            before = self._statuses.get(folder)
+            if before is None or not before.state.final:
+                self._look_at(job)
+
+    def resume(self, folder: Path) -> None:
+        """Let a job go on that is paused, was stopped, failed or crashed.
+
+        Raises
+        ------
+        JobError
+            If it cannot.
+        """
+        job = self.job(folder)
+        job.resume()
+        self._look_at(job)
+
+    def _open(self, project: Project) -> None:
+        self._project, self._volume, self._segmentation = project, None, None
+        self._jobs, self._statuses = {}, {}
+        for folder in project.runs:
+            try:
+                self._jobs[folder] = Job(folder)
+            except TokenUnifyError as error:
+                self.said.emit(str(error), "warning")
+        self.project_opened.emit(project)
+        for job in self._jobs.values():
+            self._look_at(job, quiet=True)
+        self._open_segmentation()
+
+    def _look_at(self, job: Job, *, quiet: bool = False) -> None:
+        """Poll a job; `quiet` for what has been told in an earlier session."""
+        before = self._statuses.get(job.folder)
+        status = job.poll()
+        self._statuses[job.folder] = status
+        for event in job.events():
+            if not quiet:
+                self.job_said.emit(job, event)
+        if status == before:
+            return
+        self.job_changed.emit(job, status)
+        if status.stage == "predict" and (before is None or before.progress != status.progress):
+            self.affinities_changed.emit(self.project.affinities)
+        if status.state.final and not quiet and (before is None or not before.state.final):
+            self._ended(status)
+
+    def _ended(self, status: JobStatus) -> None:
+        """Take over what a job has made, and say how it ended."""
+        if status.state in {JobState.FAILED, JobState.CRASHED}:
+            self.said.emit(f"{status.name}: {status.reason}", "error")
+        if status.state != JobState.DONE:
+            return
+        if status.stage == "finetune":
+            self.change(trained=str(status.folder))
+            self.said.emit(f"{status.name} is trained; predictions use it from now on.", "info")
+        elif status.stage == "segment":
+            self._open_segmentation()
+
+    def _open_segmentation(self) -> None:
+        if not self.project.segmentation.exists():
+            return
+        try:
+            self._segmentation = Segmentation.open(self.project.segmentation)
+        except TokenUnifyError:  # not finished yet
+            return
+        self.segmentation_changed.emit(self._segmentation)
