@@ -1,0 +1,272 @@
+"""The job panel: a row for each job with bar, time left and buttons, and curves, numbers and log of the chosen one."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
+
+import pyqtgraph as pg
+from napari.utils.notifications import show_warning
+from qtpy.QtCore import QSize, Qt, QUrl
+from qtpy.QtGui import QDesktopServices, QPalette
+from qtpy.QtWidgets import (
+    QHBoxLayout,
+    QLabel,
+    QListWidget,
+    QListWidgetItem,
+    QPlainTextEdit,
+    QProgressBar,
+    QPushButton,
+    QSplitter,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_tokenunify.gui.job_watch import JobWatch
+from napari_tokenunify.jobs import Job, JobState, known_jobs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from qtpy.QtGui import QHideEvent, QShowEvent
+
+    from napari_tokenunify.jobs import JobStatus
+
+_MOST: Final = 30  # jobs that are listed
+_SHOWN: Final = {"loss": "#3f86d6", "validation_loss": "#d97a1f", "voi": "#2e9e73"}  # read well on light and dark
+_PAUSABLE: Final = {JobState.STARTING, JobState.RUNNING}
+_RESUMABLE: Final = {JobState.PAUSED, JobState.STOPPED, JobState.FAILED, JobState.CRASHED}
+_LOG_LINES: Final = 200
+
+
+class JobPanel(QWidget):
+    """All jobs, the last started first.
+
+    Parameters
+    ----------
+    folders : callable, optional
+        Returns the run folders that are listed; by default those of all jobs this user has started.
+    """
+
+    def __init__(self, folders: Callable[[], Sequence[Path]] | None = None) -> None:
+        super().__init__()
+        self.setObjectName("TokenUnify jobs")
+        self._rows: dict[Path, tuple[QListWidgetItem, _Row]] = {}
+        self.list = QListWidget()
+        self.list.setToolTip("The jobs that were started, the last one first. They go on when napari is closed.")
+        self.list.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.list.currentItemChanged.connect(self._choose)
+        self.empty = QLabel("No job was started yet.")
+        self.empty.setAlignment(Qt.AlignmentFlag.AlignCenter)
+        self.details = _Details()
+        self.details.hide()
+        splitter = QSplitter(Qt.Orientation.Vertical)
+        splitter.addWidget(self.list)
+        splitter.addWidget(self.details)
+        splitter.setStretchFactor(1, 2)
+        layout = QVBoxLayout(self)
+        layout.addWidget(self.empty)
+        layout.addWidget(splitter)
+        self.watch = JobWatch(folders or (lambda: known_jobs()[:_MOST]), self)
+        self.watch.updated.connect(self._show)
+        self.watch.measured.connect(self.details.draw)
+        self.watch.problem.connect(show_warning)
+
+    def showEvent(self, event: QShowEvent | None) -> None:
+        """Look at the jobs only while somebody looks at the panel."""
+        super().showEvent(event)
+        self.watch.start()
+
+    def hideEvent(self, event: QHideEvent | None) -> None:
+        """Rest."""
+        self.watch.stop()
+        super().hideEvent(event)
+
+    @property
+    def chosen(self) -> Path | None:
+        """The run folder of the job whose details are shown."""
+        item = self.list.currentItem()
+        return None if item is None else item.data(Qt.ItemDataRole.UserRole)
+
+    def _choose(self) -> None:
+        self.watch.look_at(self.chosen)
+
+    def _show(self, statuses: list[JobStatus]) -> None:
+        """Bring the rows to where the jobs stand."""
+        folders = [status.folder for status in statuses]
+        if folders != list(self._rows):
+            self._make_rows(statuses)
+        self.empty.setVisible(not statuses)
+        for status in statuses:
+            self._rows[status.folder][1].show_status(status)
+            if status.folder == self.chosen:
+                self.details.show_status(status)
+        self.details.setVisible(self.chosen is not None)
+
+    def _make_rows(self, statuses: list[JobStatus]) -> None:
+        chosen = self.chosen
+        self.list.clear()
+        self._rows = {}
+        for status in statuses:
+            item, row = QListWidgetItem(), _Row(status.folder, self.watch)
+            item.setData(Qt.ItemDataRole.UserRole, status.folder)
+            item.setSizeHint(QSize(0, row.sizeHint().height()))  # as wide as the list is
+            self.list.addItem(item)
+            self.list.setItemWidget(item, row)
+            self._rows[status.folder] = (item, row)
+        if self._rows:
+            wanted = self._rows.get(chosen) if chosen is not None else None
+            self.list.setCurrentItem((wanted or next(iter(self._rows.values())))[0])
+
+
+class _Row(QWidget):
+    """One job in the list."""
+
+    def __init__(self, folder: Path, watch: JobWatch) -> None:
+        super().__init__()
+        self._folder, self._watch = folder, watch
+        self.title, self.bar = QLabel(), QProgressBar()
+        self.bar.setTextVisible(True)
+        self.pause = _button("Pause", "Wait after this step, with everything in memory.", self._pause)
+        self.resume = _button("Resume", "Go on where it was.", self._resume)
+        self.stop = _button("Stop", "End after this step, with a checkpoint; it can be resumed.", self._stop)
+        top, below = QHBoxLayout(), QHBoxLayout()
+        top.addWidget(self.title, 1)
+        for button in (self.pause, self.resume, self.stop):
+            top.addWidget(button)
+        below.addWidget(self.bar)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(6, 4, 6, 4)
+        layout.addLayout(top)
+        layout.addLayout(below)
+
+    def show_status(self, status: JobStatus) -> None:
+        """Show where the job stands."""
+        self.title.setText(f"<b>{status.name}</b>  {status.state}")
+        self.title.setToolTip(str(status.folder))
+        self.pause.setVisible(status.state in _PAUSABLE)
+        self.resume.setVisible(status.state in _RESUMABLE)
+        self.stop.setVisible(not status.state.final)
+        progress = status.progress
+        self.bar.setRange(0, max(1, progress.total) if progress else 1)
+        self.bar.setValue(progress.done if progress else 0)
+        if status.state is JobState.DONE:
+            self.bar.setValue(self.bar.maximum())
+        self.bar.setFormat(_on_the_way(status))
+
+    def _pause(self) -> None:
+        self._watch.order(self._folder, "pause")
+
+    def _resume(self) -> None:
+        self._watch.order(self._folder, "resume")
+
+    def _stop(self) -> None:
+        self._watch.order(self._folder, "stop")
+
+
+class _Details(QWidget):
+    """The chosen job: how it stands in words, its curves, its log."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._folder: Path | None = None
+        self.words = QLabel()
+        self.words.setWordWrap(True)
+        self.words.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self.plot = pg.PlotWidget(background=None)
+        self.plot.setLabel("bottom", "step")
+        self.plot.setMinimumHeight(120)
+        self.plot.addLegend(offset=(-10, 10))
+        self.plot.setMouseEnabled(x=False, y=False)
+        self.plot.setMenuEnabled(False)
+        self._lines: dict[str, pg.PlotDataItem] = {}
+        self.log = QPlainTextEdit()
+        self.log.setReadOnly(True)
+        self.log.setPlaceholderText("The job has printed nothing.")
+        self.log.hide()
+        self.show_log = _button("Log", "Show what the job and its libraries have printed.", self._toggle_log)
+        self.show_log.setCheckable(True)
+        self.open = _button("Open folder", "Show the run folder: checkpoints, summary, previews.", self._open_folder)
+        buttons = QHBoxLayout()
+        buttons.addWidget(self.show_log)
+        buttons.addWidget(self.open)
+        buttons.addStretch()
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(6, 4, 6, 4)
+        layout.addWidget(self.words)
+        layout.addWidget(self.plot, 1)
+        layout.addLayout(buttons)
+        layout.addWidget(self.log, 1)
+
+    def show_status(self, status: JobStatus) -> None:
+        """Say how the job stands."""
+        self._folder = status.folder
+        self.words.setText("<br>".join(_sentences(status)))
+        if self.log.isVisible():
+            self._read_log()
+
+    def draw(self, folder: Path, measured: dict[str, dict[int, float]]) -> None:
+        """Draw the curves of a run."""
+        ink = self.palette().color(QPalette.ColorRole.WindowText)
+        for axis in ("left", "bottom"):
+            self.plot.getAxis(axis).setPen(ink)
+            self.plot.getAxis(axis).setTextPen(ink)
+        for name in [name for name in self._lines if name not in measured]:
+            self.plot.removeItem(self._lines.pop(name))
+        for name, colour in _SHOWN.items():
+            if name not in measured:
+                continue
+            if name not in self._lines:
+                self._lines[name] = self.plot.plot(name=name.replace("_", " "), pen=pg.mkPen(colour, width=2))
+            steps = sorted(measured[name])
+            self._lines[name].setData(steps, [measured[name][step] for step in steps])
+        self.plot.setVisible(bool(self._lines))
+
+    def _toggle_log(self) -> None:
+        self.log.setVisible(self.show_log.isChecked())
+        self._read_log()
+
+    def _read_log(self) -> None:
+        if self._folder is not None and self.show_log.isChecked():
+            text = "\n".join(Job(self._folder).log_tail(_LOG_LINES))
+            if text != self.log.toPlainText():
+                self.log.setPlainText(text)
+                bar = self.log.verticalScrollBar()
+                if bar is not None:
+                    bar.setValue(bar.maximum())
+
+    def _open_folder(self) -> None:
+        if self._folder is not None:
+            QDesktopServices.openUrl(QUrl.fromLocalFile(str(self._folder)))
+
+
+def _button(text: str, tip: str, pressed: Callable[[], None]) -> QPushButton:
+    button = QPushButton(text)
+    button.setToolTip(tip)
+    button.clicked.connect(pressed)
+    return button
+
+
+def _on_the_way(status: JobStatus) -> str:
+    """Return what stands in the bar."""
+    if status.state.final:
+        return str(status.state)
+    words = [status.progress.what if status.progress else str(status.state)]
+    if status.eta_seconds is not None:
+        words.append(f"{timedelta(seconds=round(status.eta_seconds))} left")
+    return ", ".join(words)
+
+
+def _sentences(status: JobStatus) -> list[str]:
+    """Say in a few lines how a job stands."""
+    lines = [status.reason] if status.reason else []
+    metrics = status.metrics or {}
+    numbers = [f"{name.replace('_', ' ')} {metrics[name]:.4g}" for name in (*_SHOWN, "affinity_f1") if name in metrics]
+    if status.memory_mb is not None and not status.state.final:
+        numbers.append(f"memory {status.memory_mb:,.0f} MB")
+    if status.gpu_memory_mb:
+        numbers.append(f"GPU {status.gpu_memory_mb:,.0f} MB")
+    if numbers:
+        lines.append(" · ".join(numbers))
+    return [line for line in lines if line] or [str(status.state)]

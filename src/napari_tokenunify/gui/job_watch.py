@@ -1,0 +1,124 @@
+"""JobWatch: looks after jobs from a thread of its own, so that reading their folders never holds up the window."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from qtpy.QtCore import QObject, QTimer, Signal
+
+from napari_tokenunify.errors import TokenUnifyError
+from napari_tokenunify.jobs import Job
+from napari_tokenunify.jobs.history import curves
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from napari_tokenunify.jobs import JobStatus
+
+Order = Literal["pause", "resume", "stop", "kill"]
+
+_TICK_MS: Final = 300
+
+
+class JobWatch(QObject):
+    """Polls jobs a few times a second, and passes orders on to them.
+
+    Attributes
+    ----------
+    updated : Signal(list of JobStatus)
+        How all jobs stand, whenever one stands otherwise than before.
+    measured : Signal(Path, dict)
+        Everything measured so far in the job named by `look_at`, by name and step.
+    problem : Signal(str)
+        A sentence for the user.
+
+    Parameters
+    ----------
+    folders : callable
+        Returns the run folders of the jobs, in the order in which they are shown; called in the thread.
+    parent : QObject, optional
+        With it the watch ends.
+    """
+
+    updated = Signal(list)
+    measured = Signal(object, dict)
+    problem = Signal(str)
+
+    def __init__(self, folders: Callable[[], Sequence[Path]], parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self._folders = folders
+        self._jobs: dict[Path, Job] = {}
+        self._statuses: dict[Path, JobStatus] = {}
+        self._chosen: Path | None = None
+        self._thread = ThreadPoolExecutor(1, "jobs")
+        self._looking: Future[Any] | None = None
+        self._orders: list[Future[str]] = []
+        self._timer = QTimer(self)
+        self._timer.setInterval(_TICK_MS)
+        self._timer.timeout.connect(self._tick)
+
+    def start(self) -> None:
+        """Begin to look."""
+        self._timer.start()
+        self._tick()
+
+    def stop(self) -> None:
+        """Look no more, until `start`; what the jobs do is not changed."""
+        self._timer.stop()
+
+    def close(self) -> None:
+        """Look never again."""
+        self._timer.stop()
+        self._thread.shutdown(wait=True, cancel_futures=True)
+
+    def look_at(self, folder: Path | None) -> None:
+        """Choose the job whose curves are wanted."""
+        self._chosen = folder
+        self._statuses = {path: status for path, status in self._statuses.items() if path != folder}  # tell it anew
+
+    def order(self, folder: Path, order: Order) -> None:
+        """Tell a job to do something; an error comes as `problem`."""
+        self._orders.append(self._thread.submit(_obey, folder, order))
+
+    def _tick(self) -> None:
+        """Take what the thread has found, and let it look again."""
+        for done in [future for future in self._orders if future.done()]:
+            self._orders.remove(done)
+            if sentence := done.result():
+                self.problem.emit(sentence)
+        if self._looking is not None:
+            if not self._looking.done():
+                return
+            self._take(*self._looking.result())
+        self._looking = self._thread.submit(self._look, self._chosen)
+
+    def _take(self, statuses: dict[Path, JobStatus], chosen: Path | None, found: dict[str, dict[int, float]]) -> None:
+        if statuses == self._statuses:
+            return
+        self._statuses = statuses
+        self.updated.emit(list(statuses.values()))
+        if chosen is not None and chosen == self._chosen:
+            self.measured.emit(chosen, found)
+
+    def _look(self, chosen: Path | None) -> tuple[dict[Path, JobStatus], Path | None, dict[str, dict[int, float]]]:
+        """Poll; in the thread."""
+        statuses = {}
+        for folder in self._folders():
+            try:
+                job = self._jobs.setdefault(folder, Job(folder)) if folder not in self._jobs else self._jobs[folder]
+                statuses[folder] = job.poll()
+                job.events()  # nobody here listens to them
+            except TokenUnifyError:  # removed meanwhile, or damaged
+                continue
+        return statuses, chosen, curves(chosen) if chosen in statuses and chosen is not None else {}
+
+
+def _obey(folder: Path, order: Order) -> str:
+    """Pass an order on; in the thread. Return what went wrong, or nothing."""
+    try:
+        getattr(Job(folder), order)()
+    except TokenUnifyError as error:
+        return str(error)
+    return ""
