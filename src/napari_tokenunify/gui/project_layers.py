@@ -1,0 +1,164 @@
+"""ProjectLayers: the layers of a project in a viewer; they follow the Session's signals."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import zarr
+
+from napari_tokenunify.errors import TokenUnifyError
+from napari_tokenunify.events import Preview
+from napari_tokenunify.geometry import Box
+from napari_tokenunify.gui.affinity_views import BoundaryView, ColourView
+from napari_tokenunify.gui.layers import volume_layer
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from napari import Viewer
+    from napari.layers import Layer
+
+    from napari_tokenunify.events import Event
+    from napari_tokenunify.geometry import Triple
+    from napari_tokenunify.jobs import Job
+    from napari_tokenunify.project import Project, ProjectState
+    from napari_tokenunify.segment.fragment_store import SegmentView
+    from napari_tokenunify.segment.segmentation import Segmentation
+    from napari_tokenunify.session import Session
+
+IMAGE, ANNOTATIONS, BOUNDARIES, AFFINITIES = "image", "annotations", "boundaries", "affinities"
+SEGMENTS, BEFORE, PREVIEW = "segments", "preview before training", "preview"
+_OURS: Final = "tokenunify"
+
+
+class ProjectLayers:
+    """Adds, fills and refreshes layers; what the user has changed on a layer (colours, opacity, order) stays.
+
+    Parameters
+    ----------
+    viewer : Viewer
+        Where.
+    session : Session
+        Whose project.
+    """
+
+    def __init__(self, viewer: Viewer, session: Session) -> None:
+        self._viewer, self._session = viewer, session
+        self._segments: SegmentView | None = None
+        session.project_opened.connect(self._show_project)
+        session.affinities_changed.connect(self._show_affinities)
+        session.segmentation_changed.connect(self._show_segmentation)
+        session.state_changed.connect(self._show_state)
+        session.job_said.connect(self._show_preview)
+        if session.is_open:
+            self._show_project(session.project)
+
+    def paint(self) -> None:
+        """Show the labels that are painted, and make them ready for the brush.
+
+        Raises
+        ------
+        TokenUnifyError
+            If they cannot be made.
+        """
+        array = zarr.open_array(self._session.painted_labels(), mode="r+")
+        layer = self._put(ANNOTATIONS, array, "labels")
+        self._viewer.layers.selection = {layer}
+        layer.mode = "paint"
+        layer.n_edit_dimensions = 2
+
+    def _show_project(self, project: Project) -> None:
+        for layer in [layer for layer in self._viewer.layers if _OURS in layer.metadata and layer.name in _ALL]:
+            self._viewer.layers.remove(layer)  # of the project before
+        self._segments = None
+        try:
+            data, attributes, kind = volume_layer(self._session.volume, name=IMAGE, as_labels=False)
+        except TokenUnifyError as error:
+            self._session.said.emit(str(error), "error")
+            return
+        self._add(data, attributes, kind)
+        if project.annotations.exists() and project.state.annotations is None:
+            self._put(ANNOTATIONS, zarr.open_array(project.annotations / "0", mode="r+"), "labels")
+        if project.affinities.exists():
+            self._show_affinities(project.affinities)
+        if self._session.segmentation is not None:
+            self._show_segmentation(self._session.segmentation)
+
+    def _show_affinities(self, path: Path) -> None:
+        """Show boundaries and affinities; while a prediction writes, what has come since."""
+        if not (path / "0" / "zarr.json").exists():
+            return
+        array = zarr.open_array(path / "0", mode="r")
+        origin = self._origin_of(path)
+        if self._layer(BOUNDARIES) is None and array.shape[0] >= 3:
+            self._put(AFFINITIES, ColourView(array), "image", origin, rgb=True, visible=False)
+        self._put(BOUNDARIES, BoundaryView(array), "image", origin, blending="additive", contrast_limits=(0, 255))
+
+    def _show_segmentation(self, segmentation: Segmentation) -> None:
+        self._segments = segmentation.view(self._session.state.threshold if segmentation.tree is not None else None)
+        z, y, x = segmentation.spec.get("origin", (0, 0, 0))
+        self._put(SEGMENTS, self._segments, "labels", (z, y, x), opacity=0.5)
+
+    def _show_state(self, state: ProjectState) -> None:
+        """Show the segments of another threshold: only the table changes, no voxel is read again."""
+        segmentation, layer = self._session.segmentation, self._layer(SEGMENTS)
+        if segmentation is None or segmentation.tree is None or layer is None or self._segments is None:
+            return
+        self._segments.set_table(segmentation.at(state.threshold))
+        layer.refresh()
+
+    def _show_preview(self, job: Job, event: Event) -> None:
+        if not isinstance(event, Preview):
+            return
+        try:
+            array = np.load(event.path, allow_pickle=False)
+        except (OSError, ValueError):  # replaced meanwhile
+            return
+        origin = Box.parse(event.box).start
+        looks = {"blending": "additive", "contrast_limits": (0, 255), "colormap": "magenta"}
+        if event.step == 0:
+            self._put(BEFORE, BoundaryView(array), "image", origin, **looks, visible=False)
+        else:
+            self._put(PREVIEW, BoundaryView(array), "image", origin, **looks)
+
+    def _origin_of(self, path: Path) -> Triple:
+        """Return where affinities begin in the volume, in voxels."""
+        from napari_tokenunify.segment.affinity_store import open_affinities
+
+        return open_affinities(path).origin
+
+    def _layer(self, name: str) -> Layer | None:
+        return next((layer for layer in self._viewer.layers if layer.name == name), None)
+
+    def _put(self, name: str, data: Any, kind: str, origin: Triple = (0, 0, 0), **looks: Any) -> Layer:
+        """Give a layer its data; added with these looks if it is not there."""
+        volume = self._session.volume
+        size = volume.voxel_size_nm or (1.0, 1.0, 1.0)
+        start = volume.origin_nm if volume.voxel_size_nm else (0.0, 0.0, 0.0)
+        translate = [first + step * voxel for first, step, voxel in zip(start, origin, size, strict=True)]
+        layer = self._layer(name)
+        if layer is not None and tuple(layer.data.shape) == tuple(data.shape):
+            layer.data = data
+            layer.translate = translate
+            layer.refresh()
+            return layer
+        if layer is not None:
+            self._viewer.layers.remove(layer)
+        attributes = {
+            "name": name,
+            "scale": size,
+            "translate": translate,
+            "units": ("nm" if volume.voxel_size_nm else "pixel",) * 3,
+            "axis_labels": ("z", "y", "x"),
+            "metadata": {_OURS: {"project": str(self._session.project.folder)}},
+        }
+        return self._add(data, {**attributes, **looks}, kind)
+
+    def _add(self, data: Any, attributes: dict[str, Any], kind: str) -> Layer:
+        from napari.layers import Layer
+
+        return self._viewer.add_layer(Layer.create(data, attributes, kind))
+
+
+_ALL: Final = (IMAGE, ANNOTATIONS, BOUNDARIES, AFFINITIES, SEGMENTS, BEFORE, PREVIEW)

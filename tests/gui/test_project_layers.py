@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from napari_tokenunify.affinities import DEFAULT_OFFSETS, known_affinities
+from napari_tokenunify.config import SegmentConfig
+from napari_tokenunify.events import Preview
+from napari_tokenunify.gui.affinity_views import BoundaryView, ColourView
+from napari_tokenunify.gui.project_layers import ProjectLayers
+from napari_tokenunify.segment import segment, write_affinities
+from napari_tokenunify.session import Session
+
+pytestmark = pytest.mark.gui
+
+SHAPE = (8, 48, 48)
+SIZE = (40.0, 4.0, 4.0)
+
+
+@pytest.fixture
+def show(make_napari_viewer):
+    """Show a session in a viewer of its own; the layers are held, as signals do not hold who listens."""
+    held = []
+
+    def show(session):
+        viewer = make_napari_viewer()
+        held.append(ProjectLayers(viewer, session))
+        return viewer, held[-1]
+
+    return show
+
+
+@pytest.fixture
+def labels():
+    labels = np.ones(SHAPE, np.uint64)
+    labels[:, :, 23:25] = 0  # membrane
+    labels[:, :, 25:] = 2
+    return labels
+
+
+@pytest.fixture
+def session(tmp_path):
+    np.save(tmp_path / "raw.npy", np.random.default_rng(0).integers(0, 255, SHAPE).astype(np.uint8))
+    session = Session()
+    session.new_project(tmp_path / "p.tokenunify", str(tmp_path / "raw.npy"), "40,4,4")
+    return session
+
+
+def soft_affinities(labels):
+    """Affinities that part the two neurons at thresholds below 0.6."""
+    affinities = known_affinities(labels)[0].astype(np.float32)
+    affinities[affinities == 0] = 0.4
+    return affinities
+
+
+def segmented(session, labels):
+    write_affinities(session.project.affinities, soft_affinities(labels), DEFAULT_OFFSETS, SIZE)
+    list(segment(SegmentConfig(affinities=str(session.project.affinities), out=str(session.project.segmentation))))
+
+
+def test_a_project_shows_its_image_with_scale_and_units(show, session):
+    viewer, _ = show(session)
+    assert [layer.name for layer in viewer.layers] == ["image"]
+    np.testing.assert_array_equal(viewer.layers["image"].scale, SIZE)
+
+
+def test_what_is_painted_is_on_the_disk(show, session):
+    viewer, layers = show(session)
+    layers.paint()
+    layer = viewer.layers["annotations"]
+    assert layer.mode == "paint"
+    layer.brush_size = 5
+    layer.paint((3, 10, 10), 7)
+    again = Session()
+    again.open_project(session.project.folder)
+    other, _ = show(again)
+    assert np.asarray(other.layers["annotations"].data[3, 10, 10]) == 7
+    np.testing.assert_array_equal(other.layers["annotations"].scale, SIZE)
+
+
+def test_affinities_and_segments_appear_and_the_threshold_moves_them(show, session, labels):
+    segmented(session, labels)
+    session.open_project(session.project.folder)
+    session.change(threshold=0.3)
+    viewer, _ = show(session)
+    assert {"image", "boundaries", "affinities", "segments"} == {layer.name for layer in viewer.layers}
+    shown = viewer.layers["segments"]
+    assert len(np.unique(np.asarray(shown.data[4]))) == 2
+    session.change(threshold=0.9)
+    assert len(np.unique(np.asarray(shown.data[4]))) == 1
+    assert viewer.layers["segments"] is shown
+    for name in ("boundaries", "segments"):
+        np.testing.assert_array_equal(viewer.layers[name].scale, SIZE)
+        assert [str(unit) for unit in viewer.layers[name].units] == ["nanometer"] * 3
+
+
+def test_a_preview_lies_where_it_was_predicted_with_the_one_before_training_beside_it(show, session, tmp_path):
+    viewer, _ = show(session)
+    np.save(tmp_path / "0.npy", np.full((3, 2, 16, 16), 200, np.uint8))
+    np.save(tmp_path / "9.npy", np.full((3, 2, 16, 16), 100, np.uint8))
+    for step in (0, 9):
+        session.job_said.emit(None, Preview(step, str(tmp_path / f"{step}.npy"), "2:4,16:32,8:24"))
+    assert not viewer.layers["preview before training"].visible
+    shown = viewer.layers["preview"]
+    np.testing.assert_array_equal(shown.translate, (80, 64, 32))
+    assert np.asarray(shown.data[0]).max() == 155
+
+
+def test_another_project_takes_the_layers_of_the_one_before_away(show, session, labels, tmp_path):
+    viewer, _ = show(session)
+    viewer.add_points(np.zeros((1, 3)), name="mine")
+    segmented(session, labels)
+    session.open_project(session.project.folder)
+    session.new_project(tmp_path / "q", str(tmp_path / "raw.npy"), "40,4,4")
+    assert {layer.name for layer in viewer.layers} == {"mine", "image"}
+
+
+def test_the_views_give_what_the_affinities_say():
+    affinities = np.random.default_rng(0).random((3, 4, 6, 5)).astype(np.float16)
+    affinities[:, 2] = 0
+    bytes_ = np.rint(affinities.astype(np.float32) * 255).astype(np.uint8)
+    boundary, colour = BoundaryView(affinities), ColourView(affinities)
+    expected = np.where(bytes_.any(0), 255 - bytes_.min(0), 0)
+    np.testing.assert_array_equal(boundary[1], expected[1])
+    np.testing.assert_array_equal(boundary[1:3, 2:, ::2], expected[1:3, 2:, ::2])
+    assert not boundary[2].any()  # nothing was predicted there yet
+    np.testing.assert_array_equal(np.asarray(colour), np.moveaxis(bytes_, 0, -1))
+    np.testing.assert_array_equal(colour[1, :, 2:, :], np.moveaxis(bytes_, 0, -1)[1, :, 2:, :])
