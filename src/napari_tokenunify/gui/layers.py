@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from napari.layers import Image
     from napari.types import LayerData
 
     from napari_tokenunify.data import Volume
@@ -53,6 +54,14 @@ def volume_layer(volume: Volume, *, name: str | None = None, as_labels: bool | N
     if labels:
         attributes["opacity"] = 0.4  # the membranes below stay visible
     return levels if len(levels) > 1 else levels[0], attributes, kind
+
+
+def layer_address(layer: Image) -> str | None:
+    """Return where a layer's data lie, if that is a file we can open; None if they are in memory."""
+    ours = layer.metadata.get("tokenunify", {})
+    if "uri" in ours:
+        return str(ours["uri"])
+    return None if layer.source.path is None else str(layer.source.path)
 
 
 def layer_name(volume: Volume) -> str:

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import zarr
+from napari.layers import Image
 
 from napari_tokenunify.errors import TokenUnifyError
 from napari_tokenunify.events import Preview
 from napari_tokenunify.geometry import Box
 from napari_tokenunify.gui.affinity_views import BoundaryView, ColourView
-from napari_tokenunify.gui.layers import volume_layer
+from napari_tokenunify.gui.layers import layer_address, volume_layer
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -77,13 +78,22 @@ class ProjectLayers:
         except TokenUnifyError as error:
             self._session.said.emit(str(error), "error")
             return
-        self._add(data, attributes, kind)
+        self._show_image(project.state.volume, data, attributes, kind)
         if project.annotations.exists() and project.state.annotations is None:
             self._put(ANNOTATIONS, zarr.open_array(project.annotations / "0", mode="r+"), "labels")
         if project.affinities.exists():
             self._show_affinities(project.affinities)
         if self._session.segmentation is not None:
             self._show_segmentation(self._session.segmentation)
+
+    def _show_image(self, address: str, data: Any, attributes: dict[str, Any], kind: str) -> None:
+        """Show the image, or take the layer that shows it already and give it its scale."""
+        for layer in self._viewer.layers:
+            if isinstance(layer, Image) and layer_address(layer) == address and layer.ndim == 3:
+                for name in ("scale", "translate", "units", "axis_labels"):
+                    setattr(layer, name, attributes[name])
+                return
+        self._add(data, attributes, kind)
 
     def _show_affinities(self, path: Path) -> None:
         """Show boundaries and affinities; while a prediction writes, what has come since."""

@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QApplication
+
+from napari_tokenunify.gui.main_panel import MainPanel
+from napari_tokenunify.jobs import JobState
+from tests.train.test_finetuning import data  # noqa: F401 - a fixture
+
+pytestmark = pytest.mark.gui
+
+PATIENCE_MS = 90_000
+
+
+@pytest.fixture(autouse=True)
+def own_state_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("NAPARI_TOKENUNIFY_STATE", str(tmp_path / "state"))
+
+
+@pytest.fixture
+def panel(make_napari_viewer, data, qtbot):  # noqa: F811
+    viewer = make_napari_viewer()
+    viewer.open(str(data / "raw.npy"), plugin="napari-tokenunify")
+    panel = MainPanel(viewer)
+    viewer.window.add_dock_widget(panel)
+    panel.viewer = viewer
+    yield panel
+    panel.close_all()
+
+
+def press(qtbot, button):
+    qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
+
+
+def start_project(qtbot, panel, data):  # noqa: F811
+    panel.data.voxel_size.setText("10,10,10")
+    panel.data.folder.setText(str(data / "p.tokenunify"))
+    press(qtbot, panel.data.start)
+    assert panel.session.is_open
+
+
+def wait_for_job(qtbot, panel, stage):
+    def is_done():
+        statuses = [status for status in panel.session.jobs if status.stage == stage]
+        assert statuses
+        assert statuses[-1].state == JobState.DONE, statuses[-1]
+
+    jobs = panel.session
+    qtbot.waitUntil(lambda: bool(jobs.jobs) and jobs.jobs[-1].state.final, timeout=PATIENCE_MS)
+    is_done()
+
+
+def test_the_whole_job_through_the_buttons(panel, data, qtbot):  # noqa: F811
+    start_project(qtbot, panel, data)
+    panel.annotate.use(str(data / "labels.npy"))
+    qtbot.waitUntil(lambda: "Known pairs" in panel.annotate.about.text(), timeout=20_000)
+
+    panel.train.model.setCurrentText(str(data / "seed"))
+    quick = {"steps": "2", "crop": "8,32,32", "device": "cpu", "precision": "fp32", "workers": "0"}
+    for name, value in quick.items():
+        panel.train.form[name].value = value
+    press(qtbot, panel.train.button)
+    wait_for_job(qtbot, panel, "finetune")
+    assert "finetune-1" in panel.segment.network.text()
+    assert "preview" in panel.viewer.layers or "preview before training" in panel.viewer.layers
+
+    press(qtbot, panel.segment.everything)
+    wait_for_job(qtbot, panel, "predict")
+    qtbot.waitUntil(lambda: "boundaries" in panel.viewer.layers)
+
+    assert not panel.segment.threshold.isEnabled()
+    press(qtbot, panel.segment.segment)
+    wait_for_job(qtbot, panel, "segment")
+    assert panel.segment.threshold.isEnabled()
+    segments = panel.viewer.layers["segments"]
+    panel.segment.threshold.setValue(1000)
+    few = len(np.unique(np.asarray(segments.data[8])))
+    panel.segment.threshold.setValue(0)
+    assert len(np.unique(np.asarray(segments.data[8]))) >= few
+    assert panel.session.state.threshold == 0
+
+
+def test_painting_by_buttons_gives_new_ids_and_a_boundary(panel, data, qtbot):  # noqa: F811
+    start_project(qtbot, panel, data)
+    press(qtbot, panel.annotate.boundary)
+    layer = panel.annotate.labels
+    assert (layer.selected_label, panel.session.state.boundary_id) == (1, 1)
+    press(qtbot, panel.annotate.neuron)
+    assert layer.selected_label == 2
+    layer.paint((8, 20, 20), 2)
+    press(qtbot, panel.annotate.neuron)
+    assert layer.selected_label == 3
+
+
+def test_errors_are_notifications_and_not_tracebacks(panel, data, qtbot, capsys):  # noqa: F811
+    from napari.utils.notifications import notification_manager
+
+    start_project(qtbot, panel, data)
+    before = len(notification_manager.records)
+    press(qtbot, panel.data.start)  # the project is there already
+    panel.annotate.use(str(data / "nothing.tif"))
+    said = [str(record.message) for record in notification_manager.records[before:]]
+    assert len(said) == 2
+    assert "open it, or choose another name" in said[0]
+    assert "nothing.tif" in said[1]
+
+
+def test_an_action_can_be_copied_as_a_command(panel, data, qtbot):  # noqa: F811
+    start_project(qtbot, panel, data)
+    copies = panel.segment.findChildren(type(panel.segment.segment))
+    press(qtbot, next(button for button in copies if button.text() == "Copy as command line"))
+    assert QApplication.clipboard().text().startswith("napari-tokenunify predict --volume ")
+
+
+def test_steps_open_with_a_project(panel, data, qtbot):  # noqa: F811
+    assert [panel.steps.isTabEnabled(row) for row in range(4)] == [True, False, False, False]
+    start_project(qtbot, panel, data)
+    assert all(panel.steps.isTabEnabled(row) for row in range(4))
+    assert "16x64x64 voxels (z, y, x) of 10x10x10 nm" in panel.data.about.text()
+
+
+def test_an_image_in_memory_is_kept_in_the_project(make_napari_viewer, data, qtbot):  # noqa: F811
+    viewer = make_napari_viewer()
+    viewer.add_image(np.load(data / "raw.npy"), name="mine")
+    panel = MainPanel(viewer)
+    qtbot.addWidget(panel)
+    start_project(qtbot, panel, data)
+    assert panel.session.volume.shape == (16, 64, 64)
+    assert (data / "p.tokenunify" / "image.npy").exists()
+    panel.close_all()
