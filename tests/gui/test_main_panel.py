@@ -130,3 +130,10 @@ def test_an_image_in_memory_is_kept_in_the_project(make_napari_viewer, data, qtb
     assert panel.session.volume.shape == (16, 64, 64)
     assert (data / "p.tokenunify" / "image.npy").exists()
     panel.close_all()
+
+
+def test_napari_opens_it_from_its_menu(make_napari_viewer):
+    viewer = make_napari_viewer()
+    _, panel = viewer.window.add_plugin_dock_widget("napari-tokenunify", "TokenUnify")
+    assert isinstance(panel, MainPanel)
+    panel.close_all()

@@ -37,6 +37,7 @@ class DataPanel(QWidget):
     def __init__(self, viewer: Viewer, session: Session) -> None:
         super().__init__()
         self._viewer, self._session = viewer, session
+        self._filled_in = ""  # for which layer; what the user has changed stays
         self.image, self.voxel_size, self.folder = QComboBox(), QLineEdit(), QLineEdit()
         self.image.setToolTip("The image to segment: a layer of this viewer. Open or drop a file to have more of them.")
         self.voxel_size.setToolTip("Size of a voxel along z, y and x in nm; ask whoever imaged it if it is empty.")
@@ -75,8 +76,9 @@ class DataPanel(QWidget):
 
     def _chosen(self, name: str) -> None:
         """Fill in what is known of the layer."""
-        if name not in self._viewer.layers:
+        if name not in self._viewer.layers or name == self._filled_in:
             return
+        self._filled_in = name
         layer = self._viewer.layers[name]
         size = _voxel_size_nm(layer)
         self.voxel_size.setText("" if size is None else ",".join(f"{step:g}" for step in size))

@@ -61,13 +61,14 @@ class JobPanel(QWidget):
         self.empty.setAlignment(Qt.AlignmentFlag.AlignCenter)
         self.details = _Details()
         self.details.hide()
-        splitter = QSplitter(Qt.Orientation.Vertical)
-        splitter.addWidget(self.list)
-        splitter.addWidget(self.details)
-        splitter.setStretchFactor(1, 2)
+        self.splitter = QSplitter(Qt.Orientation.Vertical)
+        self.splitter.addWidget(self.list)
+        self.splitter.addWidget(self.details)
+        self.splitter.setStretchFactor(1, 2)
+        self.splitter.hide()
         layout = QVBoxLayout(self)
         layout.addWidget(self.empty)
-        layout.addWidget(splitter)
+        layout.addWidget(self.splitter)
         self.watch = JobWatch(folders or (lambda: known_jobs()[:_MOST]), self)
         self.watch.updated.connect(self._show)
         self.watch.measured.connect(self.details.draw)
@@ -98,6 +99,7 @@ class JobPanel(QWidget):
         if folders != list(self._rows):
             self._make_rows(statuses)
         self.empty.setVisible(not statuses)
+        self.splitter.setVisible(bool(statuses))
         for status in statuses:
             self._rows[status.folder][1].show_status(status)
             if status.folder == self.chosen:

@@ -29,12 +29,13 @@ class MainPanel(QWidget):
 
     Parameters
     ----------
-    viewer : Viewer
-        Where the layers are.
+    napari_viewer : Viewer
+        Where the layers are; napari passes it by this name.
     """
 
-    def __init__(self, viewer: Viewer) -> None:
+    def __init__(self, napari_viewer: Viewer) -> None:
         super().__init__()
+        viewer = napari_viewer
         self.session = Session()
         self.layers = ProjectLayers(viewer, self.session)
         self.data = DataPanel(viewer, self.session)
@@ -51,6 +52,7 @@ class MainPanel(QWidget):
         ):
             area = QScrollArea()
             area.setWidgetResizable(True)
+            area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
             area.setWidget(panel)
             self.steps.addTab(area, name)
         for row in range(1, self.steps.count()):

@@ -87,13 +87,15 @@ class ProjectLayers:
             self._show_segmentation(self._session.segmentation)
 
     def _show_image(self, address: str, data: Any, attributes: dict[str, Any], kind: str) -> None:
-        """Show the image, or take the layer that shows it already and give it its scale."""
-        for layer in self._viewer.layers:
+        """Show the image, in place of a layer that shows it already: one with other units would not be drawn."""
+        for layer in list(self._viewer.layers):
             if isinstance(layer, Image) and layer_address(layer) == address and layer.ndim == 3:
-                for name in ("scale", "translate", "units", "axis_labels"):
-                    setattr(layer, name, attributes[name])
-                return
+                attributes |= {name: getattr(layer, name) for name in ("name", "contrast_limits", "colormap", "gamma")}
+                self._viewer.layers.remove(layer)
+                break
         self._add(data, attributes, kind)
+        self._viewer.layers.move(len(self._viewer.layers) - 1, 0)
+        self._viewer.reset_view()
 
     def _show_affinities(self, path: Path) -> None:
         """Show boundaries and affinities; while a prediction writes, what has come since."""
