@@ -124,8 +124,15 @@ def split_of(experiment: str, data: Path, seed: int) -> Split:
 def build(arm: str) -> nn.Module:
     if ARMS[arm].preset is None:
         from monai.networks.nets import BasicUNet
+        from torch import nn
 
-        return BasicUNet(3, 1, 3)  # 5.7 million parameters
+        from napari_tokenunify.network.blocks import Conv3d
+
+        network = BasicUNet(3, 1, 3)  # 5.7 million parameters
+        for module in network.modules():
+            if type(module) is nn.Conv3d:  # oneDNN's bf16 gradients are wrong where a kernel is longer than its input
+                module.__class__ = Conv3d
+        return network
     from napari_tokenunify.network import NETWORK_PRESETS, build_network
 
     return build_network(NETWORK_PRESETS[ARMS[arm].preset])

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from pydantic import Field, ValidationError
-from safetensors import SafetensorError
 
 from napari_tokenunify.config import BoxText, Config, VoxelSizeText
 from napari_tokenunify.errors import ProjectError, TokenUnifyError
@@ -243,6 +242,8 @@ def whole_file(path: Path, error: type[TokenUnifyError]) -> Iterator[Path]:
     TokenUnifyError
         Of the type `error`, if it cannot be written, e.g. because the disk is full.
     """
+    from safetensors import SafetensorError  # here, as what only asks for paths should load nothing
+
     part = path.with_name(f".{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
