@@ -40,7 +40,9 @@ from napari_tokenunify.config import (
     PredictConfig,
     SegmentConfig,
 )
+from napari_tokenunify.errors import ProjectError
 from napari_tokenunify.events import Message, Progress
+from napari_tokenunify.project import whole_file
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -186,7 +188,8 @@ def demo(config: DemoConfig) -> Generator[Event, None, dict[str, Any]]:
         "pictures": [str(path) for path in pictures],
         "seconds": round(time.monotonic() - started, 1),
     }
-    _write_json(out / "result.json", result)
+    with whole_file(out / "result.json", ProjectError) as part:
+        part.write_text(json.dumps(result, indent=1))
     return result
 
 
@@ -207,10 +210,3 @@ def _bundled_sample(out: Path) -> Generator[Event, None, tuple[str, str]]:
         yield Progress(0, 1, "growing synthetic neurites")
         write_sample(sample, synthetic_em())
     return str(sample), f"{sample}::labels/neurons"
-
-
-def _write_json(path: Path, value: dict[str, Any]) -> None:
-    """Write whole or not at all."""
-    half = path.with_suffix(".part")
-    half.write_text(json.dumps(value, indent=1))
-    half.replace(path)

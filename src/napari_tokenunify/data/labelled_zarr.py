@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import shutil
 import uuid
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import zarr
@@ -17,6 +18,7 @@ import zarr
 from napari_tokenunify.errors import VolumeError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     import numpy as np
@@ -56,19 +58,8 @@ def write_labelled(
     VolumeError
         If something is there already, or it cannot be written.
     """
-    if folder.exists():
-        raise VolumeError(str(folder), "is there already, and is not overwritten: delete it or choose another name.")
-    unfinished = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
-    try:
-        unfinished.mkdir(parents=True)
+    with _whole_store(folder) as unfinished:
         _write(unfinished, folder.stem, raw, labels, voxel_size_nm)
-        unfinished.rename(folder)
-    except OSError as error:
-        raise VolumeError(
-            str(folder), f"cannot be written ({error.strerror or error}): choose another place."
-        ) from error
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
     return folder
 
 
@@ -96,17 +87,25 @@ def create_labels(folder: Path, shape: Triple, voxel_size_nm: VoxelSize | None, 
     VolumeError
         If something is there already, or it cannot be written.
     """
-    if folder.exists():
-        raise VolumeError(str(folder), "is there already, and is not overwritten: delete it or choose another name.")
-    unfinished = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
-    try:
-        unfinished.mkdir(parents=True)
+    with _whole_store(folder) as unfinished:
         group = zarr.open_group(unfinished, mode="w", zarr_format=3)
         if voxel_size_nm is not None:
             scales = _multiscales(folder.stem, voxel_size_nm, [(1, 1, 1)])
             group.attrs["ome"] = {"version": "0.5", "multiscales": [scales], "image-label": {}}
         chunks = tuple(min(chunk, n) for chunk, n in zip(_PAINTED, shape, strict=True))
         group.create_array("0", shape=shape, dtype=dtype, chunks=chunks, dimension_names=("z", "y", "x"), fill_value=0)
+    return folder
+
+
+@contextmanager
+def _whole_store(folder: Path) -> Iterator[Path]:
+    """Make a folder under another name, and give it its own once all is in it; nothing is left if that fails."""
+    if folder.exists():
+        raise VolumeError(str(folder), "is there already, and is not overwritten: delete it or choose another name.")
+    unfinished = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
+    try:
+        unfinished.mkdir(parents=True)
+        yield unfinished
         unfinished.rename(folder)
     except OSError as error:
         raise VolumeError(
@@ -114,7 +113,6 @@ def create_labels(folder: Path, shape: Triple, voxel_size_nm: VoxelSize | None, 
         ) from error
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
-    return folder
 
 
 def _write(

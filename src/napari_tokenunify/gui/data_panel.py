@@ -12,7 +12,7 @@ from qtpy.QtWidgets import QComboBox, QFileDialog, QFormLayout, QLabel, QLineEdi
 
 from napari_tokenunify.errors import ConfigError, ProjectError, TokenUnifyError
 from napari_tokenunify.gui.layers import layer_address
-from napari_tokenunify.project import SUFFIX
+from napari_tokenunify.project import SUFFIX, whole_file
 
 if TYPE_CHECKING:
     from napari import Viewer
@@ -137,11 +137,8 @@ def _saved(layer: Image, folder: Path) -> str:
             "that, and choose it here."
         )
     path = folder / "image.npy"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        np.save(path, data, allow_pickle=False)
-    except OSError as error:
-        raise ProjectError(f"{path}: cannot be written ({error.strerror or error}).") from error
+    with whole_file(path, ProjectError) as part, part.open("wb") as file:
+        np.save(file, data, allow_pickle=False)
     return str(path)
 
 

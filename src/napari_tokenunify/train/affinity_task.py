@@ -11,9 +11,11 @@ import torch
 from napari_tokenunify.affinities import DEFAULT_OFFSETS, Offset
 from napari_tokenunify.data.augment import AugmentConfig
 from napari_tokenunify.data.crops import CropSampler
+from napari_tokenunify.errors import TrainError
 from napari_tokenunify.events import Preview
 from napari_tokenunify.geometry import Box
 from napari_tokenunify.network.device import DTYPES
+from napari_tokenunify.project import whole_file
 from napari_tokenunify.train.losses import LossKind, affinity_loss
 from napari_tokenunify.train.samples import AffinitySamples, Sample, as_tensors, augmentation_margin, targets
 from napari_tokenunify.train.scores import AffinityScores
@@ -56,8 +58,8 @@ class AffinityTask:
         Where; empty if nothing was held out.
     crop : tuple of int
         Voxels (z, y, x) that the network sees around a box.
-    save : callable
-        Stores weights: `save(path, weights, standing)`.
+    store : callable
+        Stores weights: `store(path, weights, standing)`.
     offsets : sequence of (int, int, int)
         One (z, y, x) for each output.
     kind : {"mse", "bce", "dice", "focal"}
@@ -135,12 +137,9 @@ class AffinityTask:
         if self.preview_box is None or self.preview_folder is None:
             return None
         affinities = self._predict(network, device, self.preview_box)
-        self.preview_folder.mkdir(parents=True, exist_ok=True)
         path = self.preview_folder / f"{step:07d}.npy"
-        half = path.with_suffix(".part")
-        with half.open("wb") as file:
+        with whole_file(path, TrainError) as part, part.open("wb") as file:
             np.save(file, np.rint(affinities * 255).astype(np.uint8), allow_pickle=False)
-        half.replace(path)
         return Preview(step, str(path), str(self.preview_box))
 
     def save(self, path: Path, weights: dict[str, Tensor], standing: Standing) -> None:

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from napari_tokenunify.config import FinetuneConfig
     from napari_tokenunify.geometry import Triple, VoxelSize
+    from napari_tokenunify.train.affinity_task import AffinityTask
     from napari_tokenunify.train.parts import Parts
-    from napari_tokenunify.train.task import Task
 
 _THICK: Final = 2.5  # sections that much coarser than pixels call for flat crops
 _FLAT: Final[tuple[Triple, ...]] = ((16, 160, 160), (16, 128, 128), (16, 96, 96), (8, 96, 96), (8, 64, 64))
@@ -74,12 +74,10 @@ def fits_in_memory(crop: Triple, first_width: int, device: torch.device) -> bool
     return math.prod(crop) * (base + each * first_width) < int(psutil.virtual_memory().available) // 2
 
 
-def step_seconds(
-    network: nn.Module, task: Task, crop: Triple, precision: str, outputs: int, batch: int = 1
-) -> float | None:
+def step_seconds(network: nn.Module, task: AffinityTask, crop: Triple, precision: str, batch: int = 1) -> float | None:
     """Return how long a step on crops of a size takes, without changing the network; None if memory runs out."""
     device = next(network.parameters()).device
-    mask = np.ones((outputs, *crop), bool)
+    mask = np.ones((len(task.offsets), *crop), bool)
     samples = [Sample(np.random.default_rng(0).random(crop, np.float32), mask, mask)] * batch
     network.train()
     seconds = math.inf
@@ -101,7 +99,13 @@ def step_seconds(
 
 
 def choose_plan(
-    config: FinetuneConfig, network: nn.Module, task: Task, crops: list[Triple], precision: str, *, trained: bool
+    config: FinetuneConfig,
+    network: nn.Module,
+    task: AffinityTask,
+    crops: list[Triple],
+    precision: str,
+    *,
+    trained: bool,
 ) -> tuple[Plan, str]:
     """Measure this machine and choose what the user left open.
 
@@ -111,7 +115,7 @@ def choose_plan(
         The user's choices.
     network : nn.Module
         On its device, with what learns already chosen.
-    task : Task
+    task : AffinityTask
         What it will learn.
     crops : list of tuple of int
         Sizes (z, y, x) that come into question, large to small.
@@ -127,18 +131,16 @@ def choose_plan(
         What was chosen, in a sentence.
     """
     device = next(network.parameters()).device
-    outputs = len(getattr(task, "offsets", ())) or 1
     seconds = None if config.steps is not None else 60 * config.minutes
     crop, each = _choose_crop(config, network, task, crops, precision)
     batch = config.batch or 1
     if config.batch is None and device.type == "cuda" and seconds is not None:
         while batch < _LARGEST_BATCH:
-            longer = step_seconds(network, task, crop, precision, outputs, 2 * batch)
+            longer = step_seconds(network, task, crop, precision, 2 * batch)
             if longer is None or seconds / longer < 2 * _STEPS_WANTED:
                 break
             batch, each = 2 * batch, longer
-    steps = config.steps if seconds is None else max(1, int(_OVERHEAD * seconds / max(each or 1.0, 1e-3)))
-    steps = steps or 1
+    steps = config.steps or max(1, int(_OVERHEAD * 60 * config.minutes / max(each or 1.0, 1e-3)))
     plan = Plan(
         budget=Budget(config.steps, seconds),
         crop=crop,
@@ -169,20 +171,19 @@ def usual_learning_rate(network: nn.Module, *, trained: bool) -> float:
 
 
 def _choose_crop(
-    config: FinetuneConfig, network: nn.Module, task: Task, crops: list[Triple], precision: str
+    config: FinetuneConfig, network: nn.Module, task: AffinityTask, crops: list[Triple], precision: str
 ) -> tuple[Triple, float | None]:
     """Return the largest crop that fits and leaves time for enough steps, and the seconds of a step."""
     device = next(network.parameters()).device
-    outputs = len(getattr(task, "offsets", ())) or 1
     width = next(network.parameters()).shape[0]
     if config.crop is not None:
-        seconds = None if config.steps is not None else step_seconds(network, task, config.crop, precision, outputs)
+        seconds = None if config.steps is not None else step_seconds(network, task, config.crop, precision)
         return config.crop, seconds
     fitting = [crop for crop in crops if fits_in_memory(crop, width, device)] or crops[-1:]
     if config.steps is not None:
-        return fitting[min(len(fitting) - 1, 2)], None
+        return fitting[len(fitting) // 2], None  # nothing is said of time: a middling one
     smallest = fitting[-1]
-    each = step_seconds(network, task, smallest, precision, outputs)
+    each = step_seconds(network, task, smallest, precision)
     voxel = (each or 1.0) / math.prod(smallest)  # time grows with the voxels, a little less than in proportion
     for crop in fitting:
         expected = voxel * math.prod(crop)

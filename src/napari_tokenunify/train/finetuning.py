@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -122,6 +122,7 @@ class _Data:
     volume: Volume
     annotations: Annotations
     known_pairs: int
+    hashes: tuple[str, str]  # of both
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,7 +159,7 @@ def _open(config: FinetuneConfig) -> Generator[Event, None, _Data]:
         )
     if config.preview is not None and Box.parse(config.preview).clipped(volume.shape) is None:
         raise ConfigError(f"--preview {config.preview} lies outside the volume of {volume.shape} voxels (z, y, x).")
-    return _Data(volume, annotations, known)
+    return _Data(volume, annotations, known, (data_hash(volume), data_hash(annotations)))
 
 
 def _prepare(
@@ -265,15 +266,11 @@ def _task(
         if found is not None:
             annotations, boxes = found.training, found.boxes
     preview = None if config.preview is None else Box.parse(config.preview).clipped(data.volume.shape)
-    task = AffinityTask(
-        base.volume,
-        annotations,
-        base.intensity,
-        data.annotations,
-        boxes,
-        plan.crop,
-        base.store,
-        base.offsets,
+    task = replace(
+        base,
+        annotations=annotations,
+        boxes=boxes,
+        crop=plan.crop,
         kind=config.loss,
         widen=config.widen_borders,
         seed=config.seed,
@@ -314,7 +311,7 @@ def _check_disk(folder: Path, network: TokenUnify) -> None:
 def _run_id(config: FinetuneConfig, card: ModelCard, data: _Data) -> str:
     """Return a hash over everything that decides which steps are taken."""
     chosen = config.model_dump(mode="json", exclude=_FREE_TO_CHANGE)
-    parts = [chosen, card.weights_sha256, data_hash(data.volume), data_hash(data.annotations)]
+    parts = [chosen, card.weights_sha256, *data.hashes]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -349,7 +346,6 @@ def _triple(values: list[int]) -> Triple:
 
 def _described(data: _Data) -> list[dict[str, Any]]:
     volumes = {"volume": data.volume, "annotations": data.annotations.labels}
-    hashes = {"volume": data_hash(data.volume), "annotations": data_hash(data.annotations)}
     return [
         {
             "role": role,
@@ -357,7 +353,7 @@ def _described(data: _Data) -> list[dict[str, Any]]:
             "shape": list(volume.shape),
             "dtype": str(volume.dtype),
             "voxel_size_nm": volume.voxel_size_nm,
-            "hash": hashes[role],
+            "hash": content,
         }
-        for role, volume in volumes.items()
+        for (role, volume), content in zip(volumes.items(), data.hashes, strict=True)
     ]
