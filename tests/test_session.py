@@ -7,7 +7,7 @@ import pytest
 
 from napari_tokenunify.errors import JobError, ProjectError, VolumeError
 from napari_tokenunify.events import Metric
-from napari_tokenunify.jobs import JobState
+from napari_tokenunify.jobs import Job, JobState
 from napari_tokenunify.session import Session
 from tests.train.test_finetuning import data  # noqa: F401 - a fixture
 
@@ -67,9 +67,29 @@ def test_the_main_job_from_labels_to_segments(session):
     again = Session()
     shown, spoken = heard(again.segmentation_changed), heard(again.said)
     again.open_project(session.project.folder)
+    again.poll()
     assert [status.name for status in again.jobs] == ["finetune-1", "predict-1", "segment-1"]
     assert (len(shown), spoken) == (1, [])
     assert again.state == session.state
+
+
+def test_what_ended_while_nobody_looked_is_told_the_next_time_and_then_no_more(session):
+    quick = {"steps": 2, "crop": (8, 32, 32), "device": "cpu", "precision": "fp32", "workers": 0}
+    job = session.start("finetune", session.finetune_config(**quick))
+    assert session.state.untold == ("finetune-1",)
+    deadline = time.monotonic() + PATIENCE_S
+    while not Job(job.folder).poll().state.final:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    for sentences in (1, 0):
+        later = Session()
+        said, events = heard(later.said), heard(later.job_said)
+        later.open_project(session.project.folder)
+        later.poll()
+        later.poll()
+        assert (len(said), events) == (sentences, [])
+        assert later.state.trained == str(job.folder)
+        assert later.state.untold == ()
 
 
 def test_a_job_that_fails_is_said_once(session):

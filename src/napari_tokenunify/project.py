@@ -46,6 +46,8 @@ class ProjectState(Config):
     """How fragments are joined."""
     threshold: Annotated[float, Field(ge=0, le=1)] = 0.5
     """Where the slider stands; a larger value gives fewer, larger segments."""
+    untold: tuple[str, ...] = ()
+    """Runs at work, whose end nobody was told yet."""
 
 
 class Project:

@@ -1,6 +1,7 @@
 """Session: what is open, and the verbs that a window calls. It knows signals, and no widgets.
 
-Nothing here computes: what takes long is a Job in a process of its own, which `poll` looks after.
+Nothing here computes or waits: what takes long is a Job in a process of its own. Somebody has to look after the jobs:
+a script calls `poll`, a window has a thread for it and passes on to `take` what that has found.
 """
 
 from __future__ import annotations
@@ -21,8 +22,11 @@ from napari_tokenunify.project import Project, ProjectState
 from napari_tokenunify.segment.segmentation import Segmentation
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from napari_tokenunify.config import Config
     from napari_tokenunify.data import Volume
+    from napari_tokenunify.events import Event
     from napari_tokenunify.jobs import JobStatus
 
 _OUT_IN_PROJECT: Final = {"predict": "affinities", "segment": "segmentation"}
@@ -37,9 +41,9 @@ class Session:
         Another project is open; volume, annotations, jobs and segmentation are its own.
     state_changed : Signal(ProjectState)
         What the project remembers has changed.
-    job_changed : Signal(Job, JobStatus)
-        A job is new, or stands otherwise than at the last poll.
-    job_said : Signal(Job, Event)
+    job_changed : Signal(JobStatus)
+        A job is new, or stands otherwise than before.
+    job_said : Signal(JobStatus, Event)
         A metric, a message or a preview of a job.
     affinities_changed : Signal(Path)
         A prediction has written more.
@@ -51,7 +55,7 @@ class Session:
 
     project_opened = Signal(object)
     state_changed = Signal(object)
-    job_changed = Signal(object, object)
+    job_changed = Signal(object)
     job_said = Signal(object, object)
     affinities_changed = Signal(object)
     segmentation_changed = Signal(object)
@@ -113,8 +117,8 @@ class Session:
 
     @property
     def jobs(self) -> tuple[JobStatus, ...]:
-        """How the project's jobs stood at the last poll, in the order of their making."""
-        return tuple(self._statuses.values())
+        """How the project's jobs stood when somebody looked last, in the order of their making."""
+        return tuple(self._statuses[folder] for folder in self._jobs if folder in self._statuses)
 
     def new_project(self, folder: Path, volume: str, voxel_size: str | None = None) -> None:
         """Make a project for a volume and open it.
@@ -131,7 +135,7 @@ class Session:
         self._volume = opened
 
     def open_project(self, folder: Path) -> None:
-        """Open a project: jobs that are at work are followed on, results are shown again.
+        """Open a project: results are shown again, and how jobs ended meanwhile is told once one looks at them.
 
         Raises
         ------
@@ -229,7 +233,7 @@ class Session:
         job = Job.create(folder, spec)
         job.start()
         self._jobs[job.folder] = job
-        self._look_at(job)
+        self.take(job.poll(), job.events())
         return job
 
     def job(self, folder: Path) -> Job:
@@ -237,11 +241,38 @@ class Session:
         return self._jobs[Path(folder)]
 
     def poll(self) -> None:
-        """Look at all jobs that have not ended and tell what is new; for a timer."""
+        """Look at all jobs that have not ended, and tell what is new."""
         for folder, job in list(self._jobs.items()):
             before = self._statuses.get(folder)
             if before is None or not before.state.final:
-                self._look_at(job)
+                self.take(job.poll(), job.events())
+
+    def take(self, status: JobStatus, events: Sequence[Event]) -> None:
+        """Tell what is new about a job of the project, and make use of what it has made.
+
+        Parameters
+        ----------
+        status : JobStatus
+            How it stands.
+        events : sequence of Event
+            What it said since the last time; the first time, of a job that was not started here, nobody is told.
+        """
+        folder, before = status.folder, self._statuses.get(status.folder)
+        if folder not in self._jobs:
+            self._jobs[folder] = Job(folder)
+        self._statuses[folder] = status
+        for event in events if before is not None else ():
+            self.job_said.emit(status, event)
+        if status != before:
+            self.job_changed.emit(status)
+            if status.stage == "predict" and (before is None or before.progress != status.progress):
+                self.affinities_changed.emit(self.project.affinities)
+        untold = self.state.untold
+        if not status.state.final and folder.name not in untold:
+            self.change(untold=(*untold, folder.name))
+        elif status.state.final and folder.name in untold:
+            self.change(untold=tuple(name for name in untold if name != folder.name))
+            self._ended(status)
 
     def resume(self, folder: Path) -> None:
         """Let a job go on that is paused, was stopped, failed or crashed.
@@ -253,7 +284,7 @@ class Session:
         """
         job = self.job(folder)
         job.resume()
-        self._look_at(job)
+        self.take(job.poll(), job.events())
 
     def _open(self, project: Project) -> None:
         self._project, self._volume, self._segmentation = project, None, None
@@ -264,25 +295,7 @@ class Session:
             except TokenUnifyError as error:
                 self.said.emit(str(error), "warning")
         self.project_opened.emit(project)
-        for job in self._jobs.values():
-            self._look_at(job, quiet=True)
         self._open_segmentation()
-
-    def _look_at(self, job: Job, *, quiet: bool = False) -> None:
-        """Poll a job; `quiet` for what has been told in an earlier session."""
-        before = self._statuses.get(job.folder)
-        status = job.poll()
-        self._statuses[job.folder] = status
-        for event in job.events():
-            if not quiet:
-                self.job_said.emit(job, event)
-        if status == before:
-            return
-        self.job_changed.emit(job, status)
-        if status.stage == "predict" and (before is None or before.progress != status.progress):
-            self.affinities_changed.emit(self.project.affinities)
-        if status.state.final and not quiet and (before is None or not before.state.final):
-            self._ended(status)
 
     def _ended(self, status: JobStatus) -> None:
         """Take over what a job has made, and say how it ended."""

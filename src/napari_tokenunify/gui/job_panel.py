@@ -26,7 +26,7 @@ from napari_tokenunify.gui.job_watch import JobWatch
 from napari_tokenunify.jobs import Job, JobState, known_jobs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
     from pathlib import Path
 
     from qtpy.QtGui import QHideEvent, QShowEvent
@@ -45,11 +45,12 @@ class JobPanel(QWidget):
 
     Parameters
     ----------
-    folders : callable, optional
-        Returns the run folders that are listed; by default those of all jobs this user has started.
+    watch : JobWatch, optional
+        Looks after the jobs that are listed, as long as its owner lets it; by default all jobs this user has started
+        are listed, and looked after while somebody looks at the panel.
     """
 
-    def __init__(self, folders: Callable[[], Sequence[Path]] | None = None) -> None:
+    def __init__(self, watch: JobWatch | None = None) -> None:
         super().__init__()
         self.setObjectName("TokenUnify jobs")
         self._rows: dict[Path, tuple[QListWidgetItem, _Row]] = {}
@@ -69,7 +70,8 @@ class JobPanel(QWidget):
         layout = QVBoxLayout(self)
         layout.addWidget(self.empty)
         layout.addWidget(self.splitter)
-        self.watch = JobWatch(folders or (lambda: known_jobs()[:_MOST]), self)
+        self._own = watch is None
+        self.watch = watch or JobWatch(lambda: known_jobs()[:_MOST], self)
         self.watch.updated.connect(self._show)
         self.watch.measured.connect(self.details.draw)
         self.watch.problem.connect(show_warning)
@@ -77,11 +79,13 @@ class JobPanel(QWidget):
     def showEvent(self, event: QShowEvent | None) -> None:
         """Look at the jobs only while somebody looks at the panel."""
         super().showEvent(event)
-        self.watch.start()
+        if self._own:
+            self.watch.start()
 
     def hideEvent(self, event: QHideEvent | None) -> None:
         """Rest."""
-        self.watch.stop()
+        if self._own:
+            self.watch.stop()
         super().hideEvent(event)
 
     @property

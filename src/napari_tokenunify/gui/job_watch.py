@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Final, Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal
 
 from qtpy.QtCore import QObject, QTimer, Signal
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from napari_tokenunify.events import Event
     from napari_tokenunify.jobs import JobStatus
 
 Order = Literal["pause", "resume", "stop", "kill"]
@@ -29,6 +31,8 @@ class JobWatch(QObject):
     ----------
     updated : Signal(list of JobStatus)
         How all jobs stand, whenever one stands otherwise than before.
+    reported : Signal(JobStatus, list of Event)
+        How a job stands and what it said since the last time, whenever there is news of it.
     measured : Signal(Path, dict)
         Everything measured so far in the job named by `look_at`, by name and step.
     problem : Signal(str)
@@ -43,6 +47,7 @@ class JobWatch(QObject):
     """
 
     updated = Signal(list)
+    reported = Signal(object, list)
     measured = Signal(object, dict)
     problem = Signal(str)
 
@@ -52,8 +57,9 @@ class JobWatch(QObject):
         self._jobs: dict[Path, Job] = {}
         self._statuses: dict[Path, JobStatus] = {}
         self._chosen: Path | None = None
+        self._again = False
         self._thread = ThreadPoolExecutor(1, "jobs")
-        self._looking: Future[Any] | None = None
+        self._looking: Future[_Found] | None = None
         self._orders: list[Future[str]] = []
         self._timer = QTimer(self)
         self._timer.setInterval(_TICK_MS)
@@ -75,8 +81,7 @@ class JobWatch(QObject):
 
     def look_at(self, folder: Path | None) -> None:
         """Choose the job whose curves are wanted."""
-        self._chosen = folder
-        self._statuses = {path: status for path, status in self._statuses.items() if path != folder}  # tell it anew
+        self._chosen, self._again = folder, True
 
     def order(self, folder: Path, order: Order) -> None:
         """Tell a job to do something; an error comes as `problem`."""
@@ -91,28 +96,40 @@ class JobWatch(QObject):
         if self._looking is not None:
             if not self._looking.done():
                 return
-            self._take(*self._looking.result())
+            self._take(self._looking.result())
         self._looking = self._thread.submit(self._look, self._chosen)
 
-    def _take(self, statuses: dict[Path, JobStatus], chosen: Path | None, found: dict[str, dict[int, float]]) -> None:
-        if statuses == self._statuses:
-            return
-        self._statuses = statuses
-        self.updated.emit(list(statuses.values()))
-        if chosen is not None and chosen == self._chosen:
-            self.measured.emit(chosen, found)
+    def _take(self, found: _Found) -> None:
+        for folder, status in found.statuses.items():
+            if found.events[folder] or status != self._statuses.get(folder):
+                self.reported.emit(status, found.events[folder])
+        changed, again = found.statuses != self._statuses, self._again
+        self._statuses, self._again = found.statuses, False
+        if changed or again:
+            self.updated.emit(list(found.statuses.values()))
+        if (changed or again) and found.chosen is not None and found.chosen == self._chosen:
+            self.measured.emit(found.chosen, found.curves)
 
-    def _look(self, chosen: Path | None) -> tuple[dict[Path, JobStatus], Path | None, dict[str, dict[int, float]]]:
+    def _look(self, chosen: Path | None) -> _Found:
         """Poll; in the thread."""
-        statuses = {}
+        statuses, events = {}, {}
         for folder in self._folders():
             try:
-                job = self._jobs.setdefault(folder, Job(folder)) if folder not in self._jobs else self._jobs[folder]
-                statuses[folder] = job.poll()
-                job.events()  # nobody here listens to them
+                job = self._jobs[folder] if folder in self._jobs else self._jobs.setdefault(folder, Job(folder))
+                statuses[job.folder], events[job.folder] = job.poll(), job.events()
             except TokenUnifyError:  # removed meanwhile, or damaged
                 continue
-        return statuses, chosen, curves(chosen) if chosen in statuses and chosen is not None else {}
+        return _Found(statuses, events, chosen, curves(chosen) if chosen in statuses and chosen is not None else {})
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What one look at the jobs has shown."""
+
+    statuses: dict[Path, JobStatus]
+    events: dict[Path, list[Event]]
+    chosen: Path | None
+    curves: dict[str, dict[int, float]]
 
 
 def _obey(folder: Path, order: Order) -> str:

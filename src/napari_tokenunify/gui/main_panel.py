@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from napari.utils.notifications import show_error, show_info, show_warning
-from qtpy.QtCore import Qt, QTimer
+from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QScrollArea, QSplitter, QTabWidget, QVBoxLayout, QWidget
 
 from napari_tokenunify.gui.annotate_panel import AnnotatePanel
+from napari_tokenunify.gui.closing_guard import ClosingGuard
 from napari_tokenunify.gui.data_panel import DataPanel
 from napari_tokenunify.gui.job_panel import JobPanel
+from napari_tokenunify.gui.job_watch import JobWatch
 from napari_tokenunify.gui.project_layers import ProjectLayers
 from napari_tokenunify.gui.segment_panel import SegmentPanel
 from napari_tokenunify.gui.train_panel import TrainPanel
@@ -20,8 +22,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from napari import Viewer
-
-_POLL_MS: Final = 400
 
 
 class MainPanel(QWidget):
@@ -42,7 +42,8 @@ class MainPanel(QWidget):
         self.annotate = AnnotatePanel(viewer, self.session, self.layers)
         self.train = TrainPanel(viewer, self.session)
         self.segment = SegmentPanel(viewer, self.session)
-        self.jobs = JobPanel(self._runs)
+        self.watch = JobWatch(self._runs, self)
+        self.jobs = JobPanel(self.watch)
         self.steps = QTabWidget()
         for name, panel in (
             ("Data", self.data),
@@ -66,14 +67,12 @@ class MainPanel(QWidget):
         self.setMinimumWidth(340)
         self.session.project_opened.connect(self._opened)
         self.session.said.connect(_notify)
-        self._timer = QTimer(self)
-        self._timer.setInterval(_POLL_MS)
-        self._timer.timeout.connect(self.session.poll)
+        self.watch.reported.connect(self.session.take)
+        self._guard = ClosingGuard(self, self.session)
 
     def close_all(self) -> None:
         """Look after nothing any more; jobs go on."""
-        self._timer.stop()
-        self.jobs.watch.close()
+        self.watch.close()
 
     def _runs(self) -> list[Path]:
         return list(reversed(self.session.project.runs)) if self.session.is_open else []
@@ -81,7 +80,7 @@ class MainPanel(QWidget):
     def _opened(self, project: object) -> None:
         for row in range(self.steps.count()):
             self.steps.setTabEnabled(row, True)
-        self._timer.start()
+        self.watch.start()
 
 
 def _notify(text: str, level: str) -> None:
