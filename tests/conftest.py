@@ -7,10 +7,14 @@ between them. `volume_file` is the same image in a file that knows its voxel siz
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+with suppress(ImportError):  # first of all, where it is: its LLVM crashes once another one has drawn OpenGL
+    import triton  # noqa: F401
 
 VOXEL_SIZE_NM = (40.0, 4.0, 4.0)
 

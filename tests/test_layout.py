@@ -52,7 +52,9 @@ def test_the_manifest_at_the_top_is_a_link_to_the_one_in_the_package():
 
 def test_every_command_of_the_manifest_is_used_and_named_after_a_file():
     contributions = yaml.safe_load((SOURCE / "napari.yaml").read_text())["contributions"]
-    used = {entry["command"] for kind in ("readers", "sample_data", "widgets") for entry in contributions[kind]}
+    used = {
+        entry["command"] for kind in ("readers", "sample_data", "widgets", "writers") for entry in contributions[kind]
+    }
     assert {command["id"] for command in contributions["commands"]} == used
     for command in contributions["commands"]:
         module, _, function = command["python_name"].partition(":")

@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from napari_tokenunify.errors import ProjectError, TrainError
-from napari_tokenunify.project import Project, ProjectState, whole_file
+from napari_tokenunify.project import Project, ProjectState, whole_file, whole_folder
 
 
 def test_what_a_project_knows_is_there_when_it_is_opened_again(tmp_path):
@@ -56,3 +56,18 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path):
         fill_the_disk()
     assert path.read_text() == "before"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_is_there_whole_or_not_at_all(tmp_path):
+    def fill():
+        with whole_folder(tmp_path / "b" / "a", TrainError) as part:
+            part.mkdir()
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(TrainError, match=r"a: cannot be written \(No space"):
+        fill()
+    assert not list((tmp_path / "b").iterdir())
+    with whole_folder(tmp_path / "b" / "a", TrainError) as part:
+        part.mkdir()
+    with pytest.raises(TrainError, match="is not overwritten"), whole_folder(tmp_path / "b" / "a", TrainError):
+        pass

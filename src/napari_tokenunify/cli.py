@@ -72,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _say(_left_off(command), STOPPED)
     print(json.dumps(result, indent=1) if command.as_json else _as_text(result), flush=True)
     if isinstance(command.config, DemoConfig) and not command.config.headless:
-        _open_napari([uri for uri in (result["volume"], result["annotations"]) if uri])
+        _open_napari([result["out"] if result["annotations"] else result["volume"]])
     return DONE
 
 
@@ -112,15 +112,15 @@ def _left_off(command: _Command | None) -> str:
     return f"Left off watching; the job goes on. To stop it: {PROGRAM} jobs stop {command.config.run}"
 
 
-def _open_napari(uris: list[str]) -> None:
-    """Show volumes in napari, in a process of its own: this one never loads Qt."""
+def _open_napari(what: list[str]) -> None:
+    """Show a project or volumes in napari, in a process of its own: this one never loads Qt."""
     has_screen = sys.platform != "linux" or any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY")))
     if not has_screen:
         _say("There is no screen here, so look at the pictures instead.", DONE)
     elif find_spec("napari") is None:
         _say("napari is not installed: pip install 'napari-tokenunify[all]', or look at the pictures.", DONE)
     else:
-        subprocess.run([sys.executable, "-m", "napari_tokenunify.gui.show", *uris], check=False)
+        subprocess.run([sys.executable, "-m", "napari_tokenunify.gui.show", *what], check=False)
 
 
 def _say(sentence: str, code: int) -> int:

@@ -62,9 +62,18 @@ class DemoConfig(Config):
     annotations: str | None = None
     """Labels that go with it; 0 = unlabelled."""
     out: str = "demo.tokenunify"
-    """Folder for the results; made if missing."""
+    """Folder for the results, a project; made if missing."""
+    minutes: Annotated[float, Field(gt=0)] = 1.0
+    """How long to train, if there are labels; a larger value gives better segments."""
     headless: bool = False
     """Write results and pictures, and open no window."""
+
+
+class RunConfig(Config):
+    """Do what a file says in a project: train, predict, segment, compare, export; done again, only what is missing."""
+
+    file: CliPositionalArg[str]
+    """A YAML file that names `project`, `volume`, `annotations` and the steps with their settings."""
 
 
 class ModelsListConfig(Config):
@@ -337,3 +346,20 @@ class JobsCompareConfig(Config):
 
     runs: CliPositionalArg[tuple[str, ...]]
     """The folders of two runs or more."""
+
+
+class ExportConfig(Config):
+    """Write segments in a format that other programs read; all of it or nothing."""
+
+    segmentation: str
+    """Folder that `segment` has made."""
+    out: str
+    """The file or folder to make, e.g. segments.zarr, segments.tif, segments.h5 or segments.csv."""
+    format: Literal["ome-zarr", "ome-zarr-0.4", "tiff", "hdf5", "csv"] = "ome-zarr"
+    """OME-Zarr 0.5 or 0.4 with coarser levels, TIFF, HDF5 as CREMI has it, or a table of the segments."""
+    threshold: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Write the segments at this threshold instead of the saved ones; a larger value merges more."""
+    box: BoxText | None = None
+    """Only this part of the segmentation, z0:z1,y0:y1,x0:x1 in voxels; a larger box takes longer."""
+    overwrite: bool = False
+    """Replace an earlier export of the same format; anything else that is there stays."""

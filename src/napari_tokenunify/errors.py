@@ -81,6 +81,10 @@ class SegmentError(TokenUnifyError):
     """Affinities, fragments or a segmentation cannot be made, found, read or written as asked."""
 
 
+class ExportError(TokenUnifyError):
+    """Segments or layers cannot be written for other programs as asked."""
+
+
 class TrainError(TokenUnifyError):
     """A network cannot be trained as asked, or a training cannot go on."""
 

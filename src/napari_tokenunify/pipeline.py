@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import json
 import shlex
-import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic_settings import CliPositionalArg
@@ -22,6 +20,7 @@ from napari_tokenunify.config import (
     DemoConfig,
     DoctorConfig,
     EvaluateConfig,
+    ExportConfig,
     FinetuneConfig,
     InfoConfig,
     JobsCompareConfig,
@@ -38,11 +37,9 @@ from napari_tokenunify.config import (
     ModelsInfoConfig,
     ModelsListConfig,
     PredictConfig,
+    RunConfig,
     SegmentConfig,
 )
-from napari_tokenunify.errors import ProjectError
-from napari_tokenunify.events import Message, Progress
-from napari_tokenunify.project import whole_file
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -76,7 +73,8 @@ class Stage:
 
 
 STAGES: dict[str, Stage] = {
-    "demo": Stage("napari_tokenunify.pipeline:demo", DemoConfig),
+    "demo": Stage("napari_tokenunify.demo:demo", DemoConfig),
+    "run": Stage("napari_tokenunify.chain:run", RunConfig),
     "info": Stage("napari_tokenunify.data.report:info", InfoConfig),
     "check": Stage("napari_tokenunify.data.report:check", CheckConfig),
     "models list": Stage("napari_tokenunify.network.models:list_models", ModelsListConfig),
@@ -87,6 +85,7 @@ STAGES: dict[str, Stage] = {
     "predict": Stage("napari_tokenunify.segment.prediction.predict:predict", PredictConfig),
     "segment": Stage("napari_tokenunify.segment.segment_volume:segment", SegmentConfig),
     "evaluate": Stage("napari_tokenunify.segment.evaluation:evaluate", EvaluateConfig),
+    "export": Stage("napari_tokenunify.export.export_segments:export", ExportConfig),
     "models export": Stage("napari_tokenunify.network.models:export_model", ModelsExportConfig),
     "doctor": Stage("napari_tokenunify.network.doctor:doctor", DoctorConfig),
     "jobs list": Stage("napari_tokenunify.jobs.verbs:list_jobs", JobsListConfig),
@@ -153,60 +152,9 @@ def _as_word(value: Any) -> str:
     return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
-def demo(config: DemoConfig) -> Generator[Event, None, dict[str, Any]]:
-    """Run the main job on the bundled sample, or on the user's own volume.
-
-    Returns
-    -------
-    dict
-        `out` (the folder), `volume` and `annotations` (URIs), `intensity` (low, high), `findings` of the preflight,
-        `annotated` (a sentence), `pictures` (paths), `seconds`.
-    """
-    from napari_tokenunify.data import check_volume, intensity_range, open_annotations, open_volume, summarise
-    from napari_tokenunify.export import save_pictures
-
-    started = time.monotonic()
-    out = Path(config.out)
-    out.mkdir(parents=True, exist_ok=True)
-    volume_uri, annotations_uri = config.volume, config.annotations
-    if volume_uri is None:
-        volume_uri, annotations_uri = yield from _bundled_sample(out)
-    volume = open_volume(volume_uri)
-    yield Message(f"Opened {volume.uri}: {volume.format}, {' x '.join(map(str, volume.shape))} voxels (z y x).")
-    findings = yield from check_volume(volume)
-    intensity = intensity_range(volume, store=out / "intensity.json")
-    annotations = None if annotations_uri is None else open_annotations(annotations_uri, volume)
-    yield Progress(0, 1, "drawing pictures")
-    pictures = save_pictures(volume, annotations.labels if annotations else None, out / "pictures")
-    result = {
-        "out": str(out),
-        "volume": volume_uri,
-        "annotations": annotations_uri,
-        "intensity": [intensity.low, intensity.high],
-        "findings": [asdict(finding) for finding in findings],
-        "annotated": None if annotations is None else str(summarise(annotations)),
-        "pictures": [str(path) for path in pictures],
-        "seconds": round(time.monotonic() - started, 1),
-    }
-    with whole_file(out / "result.json", ProjectError) as part:
-        part.write_text(json.dumps(result, indent=1))
-    return result
-
-
 def finetune(config: FinetuneConfig) -> Generator[Event, None, dict[str, Any]]:
     """Run `train.finetune`, and let it follow the segments that its affinities would give."""
     from napari_tokenunify.segment import crop_scores
     from napari_tokenunify.train import finetune as train
 
     return (yield from train(config, crop_scores))
-
-
-def _bundled_sample(out: Path) -> Generator[Event, None, tuple[str, str]]:
-    """Write the synthetic sample into `out`, unless it is there, and return the URIs of image and labels."""
-    from napari_tokenunify.data import synthetic_em, write_sample
-
-    sample = out / "sample.zarr"
-    if not sample.exists():
-        yield Progress(0, 1, "growing synthetic neurites")
-        write_sample(sample, synthetic_em())
-    return str(sample), f"{sample}::labels/neurons"

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import sys
+import uuid
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +19,7 @@ from napari_tokenunify.config import BoxText, Config, VoxelSizeText
 from napari_tokenunify.errors import ProjectError, TokenUnifyError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 SUFFIX: Final = ".tokenunify"
 _RUN: Final = re.compile(r"(.+)-(\d+)")
@@ -34,6 +36,8 @@ class ProjectState(Config):
     """Labels on the volume; by default the project's own, which are painted in napari."""
     boundary_id: Annotated[int, Field(ge=1)] | None = None
     """The id in the annotations that stands for membrane or outside."""
+    zero_is_boundary: bool = False
+    """Read 0 in the annotations as boundary, for dense labels; else 0 is unlabelled."""
     model: str = "small"
     """What training and prediction start from: a name, or a path to weights or a run."""
     trained: str | None = None
@@ -138,8 +142,18 @@ class Project:
         return folder
 
     @property
+    def preflight(self) -> Path:
+        """What the check of the image found; JSON."""
+        return self.folder / "check.json"
+
+    @property
     def _file(self) -> Path:
         return self.folder / "project.json"
+
+
+def kept_in(folder: Path, name: Literal["image.npy", "labels.npy", "points.csv", "skeletons.csv"]) -> Path:
+    """Return where a project folder keeps what lay in no file; its folder may still have to be made."""
+    return folder / name
 
 
 @dataclass(frozen=True)
@@ -263,6 +277,41 @@ def whole_file(path: Path, error: type[TokenUnifyError]) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             part.unlink()
+
+
+@contextmanager
+def whole_folder(path: Path, error: Callable[[str], TokenUnifyError]) -> Iterator[Path]:
+    """Make a folder under another name, and give it its own once all is in it; nothing is left if that fails.
+
+    Parameters
+    ----------
+    path : Path
+        The folder to make; never one that is there.
+    error : callable
+        Makes of a sentence what to raise.
+
+    Yields
+    ------
+    Path
+        Where to make it: a name that is free.
+
+    Raises
+    ------
+    TokenUnifyError
+        As `error` makes it, if something is there already, or it cannot be written.
+    """
+    if path.exists():
+        raise error(f"{path}: is there already, and is not overwritten; delete it or choose another name.")
+    part = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield part
+        part.rename(path)
+    except OSError as cause:
+        reason = cause.strerror or cause
+        raise error(f"{path}: cannot be written ({reason}); make room or choose another place.") from cause
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def _sync_folder(folder: Path) -> None:

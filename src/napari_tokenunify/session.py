@@ -6,30 +6,36 @@ a script calls `poll`, a window has a thread for it and passes on to `take` what
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from psygnal import Signal
 
-from napari_tokenunify.config import FinetuneConfig, PredictConfig, SegmentConfig
-from napari_tokenunify.data import create_labels, open_volume
+from napari_tokenunify.chain import stage_config
+from napari_tokenunify.config import EvaluateConfig, ExportConfig, FinetuneConfig, PredictConfig, SegmentConfig
+from napari_tokenunify.data import create_labels, open_annotations, open_volume
 from napari_tokenunify.errors import ProjectError, TokenUnifyError
-from napari_tokenunify.geometry import parse_voxel_size
+from napari_tokenunify.export.formats import FORMATS
+from napari_tokenunify.geometry import Box, parse_voxel_size
 from napari_tokenunify.jobs import Job, JobSpec, JobState
-from napari_tokenunify.network.installed import installed_models
+from napari_tokenunify.network.card import read_card
+from napari_tokenunify.network.installed import find_model, installed_models
 from napari_tokenunify.network.presets import NETWORK_PRESETS
 from napari_tokenunify.project import Project, ProjectState
-from napari_tokenunify.segment.segmentation import Segmentation
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from napari_tokenunify.config import Config
-    from napari_tokenunify.data import Volume
+    from napari_tokenunify.data import Annotations, Volume
     from napari_tokenunify.events import Event
     from napari_tokenunify.jobs import JobStatus
+    from napari_tokenunify.segment import Segmentation
 
-_OUT_IN_PROJECT: Final = {"predict": "affinities", "segment": "segmentation"}
+AnyConfig = TypeVar("AnyConfig", bound="Config")
+
+_OWN_OUT: Final = frozenset({"predict", "segment", "export"})  # these write where their Config says
 
 
 class Session:
@@ -65,6 +71,7 @@ class Session:
         self._project: Project | None = None
         self._volume: Volume | None = None
         self._segmentation: Segmentation | None = None
+        self._moved: float | None = None  # a threshold that is not in the project's file yet
         self._jobs: dict[Path, Job] = {}
         self._statuses: dict[Path, JobStatus] = {}
 
@@ -88,8 +95,9 @@ class Session:
 
     @property
     def state(self) -> ProjectState:
-        """What the project remembers."""
-        return self.project.state
+        """What the project remembers, with a threshold that was just moved."""
+        kept = self.project.state
+        return kept if self._moved is None else kept.model_copy(update={"threshold": self._moved})
 
     @property
     def volume(self) -> Volume:
@@ -109,6 +117,18 @@ class Session:
     def annotations(self) -> str:
         """Address of the labels that training learns from."""
         return self.state.annotations or str(self.project.annotations)
+
+    def annotations_opener(self, uri: str | None = None) -> Callable[[], Annotations]:
+        """Return a function that opens the annotations, or others like them; for a thread.
+
+        Raises
+        ------
+        VolumeError
+            If the volume cannot be opened.
+        """
+        state = self.state
+        where, boundary = uri or self.annotations, state.boundary_id
+        return partial(open_annotations, where, self.volume, boundary, zero_is_boundary=state.zero_is_boundary)
 
     @property
     def segmentation(self) -> Segmentation | None:
@@ -155,11 +175,36 @@ class Session:
             If a value cannot be used.
         """
         before = self.state
-        self.project.change(**changes)
+        moved = {} if self._moved is None else {"threshold": self._moved}
+        self.project.change(**{**moved, **changes})
+        self._moved = None
         if {"volume", "voxel_size"} & changes.keys():
             self._volume = None
         if self.state != before:
             self.state_changed.emit(self.state)
+
+    def move_threshold(self, threshold: float) -> None:
+        """Show the segments at another threshold at once, for a slider that is on its way; `keep_threshold` follows.
+
+        Parameters
+        ----------
+        threshold : float
+            0..1.
+        """
+        if threshold != self.state.threshold:
+            self._moved = threshold
+            self.state_changed.emit(self.state)
+
+    def keep_threshold(self) -> None:
+        """Remember a threshold that was moved; every other change does so too.
+
+        Raises
+        ------
+        ProjectError
+            If it cannot be written.
+        """
+        if self._moved is not None:
+            self.change()
 
     def painted_labels(self) -> Path:
         """Return the Zarr array that napari paints into; made if missing.
@@ -181,40 +226,26 @@ class Session:
 
     def finetune_config(self, **changes: Any) -> FinetuneConfig:
         """Return the settings of the next training; its run folder is made by `start`."""
-        state = self.state
-        settings = {
-            "volume": state.volume,
-            "voxel_size": state.voxel_size,
-            "annotations": self.annotations,
-            "boundary_id": state.boundary_id,
-            "model": state.model,
-            "minutes": state.minutes,
-            "out": str(self.project.folder / "runs"),
-        }
-        return FinetuneConfig(**{**settings, **changes})
+        return self._config("finetune", FinetuneConfig, changes)
 
     def predict_config(self, **changes: Any) -> PredictConfig:
-        """Return the settings of the next prediction."""
-        state = self.state
-        settings = {
-            "volume": state.volume,
-            "voxel_size": state.voxel_size,
-            "model": state.trained or state.model,
-            "box": state.box,
-            "out": str(self.project.affinities),
-        }
-        return PredictConfig(**{**settings, **changes})
+        """Return the settings of the next prediction; it goes on with what is there, if that has the same settings."""
+        config = self._config("predict", PredictConfig, changes)
+        return config if "overwrite" in changes else config.replace(overwrite=self._would_replace(config))
 
     def segment_config(self, **changes: Any) -> SegmentConfig:
         """Return the settings of the next segmentation."""
-        state = self.state
-        settings = {
-            "affinities": str(self.project.affinities),
-            "out": str(self.project.segmentation),
-            "method": state.method,
-            "threshold": state.threshold,
-        }
-        return SegmentConfig(**{**settings, **changes})
+        return self._config("segment", SegmentConfig, changes)
+
+    def evaluate_config(self, **changes: Any) -> EvaluateConfig:
+        """Return the settings of the next comparison: what is shown, against the annotations."""
+        return self._config("evaluate", EvaluateConfig, {"threshold": self._shown_threshold, **changes})
+
+    def export_config(self, **changes: Any) -> ExportConfig:
+        """Return the settings of the next export: what is shown, under a name that is free."""
+        kind = changes.get("format", ExportConfig.model_fields["format"].default)
+        known = {"threshold": self._shown_threshold, "out": str(self._free_export(FORMATS[kind].suffix))}
+        return self._config("export", ExportConfig, {**known, **changes})
 
     def start(self, stage: str, config: Config) -> Job:
         """Start a stage as a job in a run folder of its own; returns at once.
@@ -227,7 +258,7 @@ class Session:
             If no folder can be made for it.
         """
         folder = self.project.new_run(stage)
-        if stage not in _OUT_IN_PROJECT:  # its results lie in the run folder
+        if stage not in _OWN_OUT and "out" in type(config).model_fields:  # its results lie in the run folder
             config = config.replace(out=str(folder))
         spec = JobSpec(stage=stage, config=config.model_dump(mode="json"), name=folder.name)
         job = Job.create(folder, spec)
@@ -286,7 +317,45 @@ class Session:
         job.resume()
         self.take(job.poll(), job.events())
 
+    def _config(self, stage: str, kind: type[AnyConfig], changes: dict[str, Any]) -> AnyConfig:
+        self.keep_threshold()
+        made = stage_config(self.project, stage, **changes)
+        if not isinstance(made, kind):
+            raise TypeError(f"{stage} takes a {type(made).__name__}")
+        return made
+
+    def _would_replace(self, config: PredictConfig) -> bool:
+        """Whether there are affinities of another network, box or volume where a prediction would write."""
+        from napari_tokenunify.segment import open_affinities
+
+        path = Path(config.out)
+        if not path.exists():
+            return False
+        try:
+            there = open_affinities(path).settings
+            weights = read_card(find_model(config.model)).weights_sha256
+            box = config.box or str(Box.whole(self.volume.shape))
+            wanted = {"volume": self.volume.uri, "box": box, "weights_sha256": weights}
+        except TokenUnifyError:  # damaged, or no network: what is wrong is said when the job starts
+            return True
+        return any(there.get(name) != value for name, value in wanted.items())
+
+    @property
+    def _shown_threshold(self) -> float | None:
+        """Where the slider stands; None where there is nothing to move."""
+        movable = self._segmentation is not None and self._segmentation.spec["has_tree"]
+        return self.state.threshold if movable else None
+
+    def _free_export(self, suffix: str) -> Path:
+        """Return where the next export goes if nobody says otherwise; each export that was started has a number."""
+        folder = self.project.folder / "exports"
+        number = 1 + sum(run.name.startswith("export-") for run in self.project.runs)
+        while (folder / f"segments-{number}{suffix}").exists():
+            number += 1
+        return folder / f"segments-{number}{suffix}"
+
     def _open(self, project: Project) -> None:
+        self.keep_threshold()
         self._project, self._volume, self._segmentation = project, None, None
         self._jobs, self._statuses = {}, {}
         for folder in project.runs:
@@ -308,10 +377,14 @@ class Session:
             self.said.emit(f"{status.name} is trained; predictions use it from now on.", "info")
         elif status.stage == "segment":
             self._open_segmentation()
+        elif status.stage == "export":
+            self.said.emit(f"{status.name} is written: {(status.result or {}).get('out')}", "info")
 
     def _open_segmentation(self) -> None:
         if not self.project.segmentation.exists():
             return
+        from napari_tokenunify.segment import Segmentation  # here, as it loads a compiler
+
         try:
             self._segmentation = Segmentation.open(self.project.segmentation)
         except TokenUnifyError:  # not finished yet

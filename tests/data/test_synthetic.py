@@ -211,6 +211,6 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path, block_face, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("napari_tokenunify.data.labelled_zarr._put", full)
-    with pytest.raises(VolumeError, match=r"cannot be written \(No space left on device\): choose another place"):
+    with pytest.raises(VolumeError, match=r"cannot be written \(No space left on device\); make room"):
         write_sample(folder, block_face)
     assert list(tmp_path.iterdir()) == []

@@ -10,7 +10,7 @@ from napari_tokenunify.export import save_pictures
 
 
 def test_the_xz_picture_is_stretched_to_square_pixels(tmp_path: Path, raw: np.ndarray):
-    save_pictures(Volume.from_array(raw, (40.0, 4.0, 4.0)), None, tmp_path)
+    save_pictures(Volume.from_array(raw, (40.0, 4.0, 4.0)), {}, tmp_path)
     assert imageio.imread(tmp_path / "xy.png").shape == (20, 24, 3)
     assert imageio.imread(tmp_path / "xz.png").shape == (60, 24, 3)
 
@@ -20,7 +20,7 @@ def test_an_id_has_one_colour_and_unlabelled_voxels_none(tmp_path: Path, labels:
     grey[:, 0, 0] = 0
     labels = labels.copy()
     labels[:, :5] = 0
-    save_pictures(Volume.from_array(grey), Volume.from_array(labels), tmp_path)
+    save_pictures(Volume.from_array(grey), {"labels": Volume.from_array(labels)}, tmp_path)
     picture = imageio.imread(tmp_path / "xy_labels.png")
     left, right = picture[10, 2], picture[10, -2]
     assert (left != right).any()

@@ -42,7 +42,8 @@ def window(qtbot, job):
     window, dock, widget = QMainWindow(), QDockWidget(), QWidget()
     dock.setWidget(widget)
     window.addDockWidget(Qt.DockWidgetArea.RightDockWidgetArea, dock)
-    window.guard = ClosingGuard(widget, OneJob(job))
+    window.guard = ClosingGuard(OneJob(job))
+    window.guard.attend(widget)
     window.dock = dock
     window.show()
     yield window
@@ -90,3 +91,11 @@ def test_nothing_is_asked_where_nothing_is_at_work(window, job, monkeypatch):
     job.kill()
     assert window.close()
     assert asked == []
+
+
+def test_who_has_chosen_in_the_preferences_is_not_asked(window, job, monkeypatch, qtbot):
+    asked = answer(monkeypatch, "Cancel")
+    monkeypatch.setattr("napari_tokenunify.gui.closing_guard.on_closing", lambda: "stop")
+    assert window.close()
+    assert asked == []
+    qtbot.waitUntil(lambda: job.poll().state is JobState.STOPPED, timeout=PATIENCE_MS)

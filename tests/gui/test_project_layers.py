@@ -8,7 +8,8 @@ from napari_tokenunify.config import SegmentConfig
 from napari_tokenunify.events import Preview
 from napari_tokenunify.gui.affinity_views import BoundaryView, ColourView
 from napari_tokenunify.gui.project_layers import ProjectLayers
-from napari_tokenunify.segment import segment, write_affinities
+from napari_tokenunify.segment import affinity_writer, segment, write_affinities
+from napari_tokenunify.segment.affinity_writer import AffinityLayout, AffinityWriter
 from napari_tokenunify.session import Session
 
 pytestmark = pytest.mark.gui
@@ -78,7 +79,7 @@ def test_what_is_painted_is_on_the_disk(show, session):
     np.testing.assert_array_equal(other.layers["annotations"].scale, SIZE)
 
 
-def test_affinities_and_segments_appear_and_the_threshold_moves_them(show, session, labels):
+def test_affinities_and_segments_appear_and_the_threshold_moves_them(show, session, labels, qtbot):
     segmented(session, labels)
     session.open_project(session.project.folder)
     session.change(threshold=0.3)
@@ -87,11 +88,67 @@ def test_affinities_and_segments_appear_and_the_threshold_moves_them(show, sessi
     shown = viewer.layers["segments"]
     assert len(np.unique(np.asarray(shown.data[4]))) == 2
     session.change(threshold=0.9)
-    assert len(np.unique(np.asarray(shown.data[4]))) == 1
+    qtbot.waitUntil(lambda: len(np.unique(np.asarray(shown.data[4]))) == 1)
     assert viewer.layers["segments"] is shown
+    assert not shown.editable  # nobody paints over fragments
     for name in ("boundaries", "segments"):
         np.testing.assert_array_equal(viewer.layers[name].scale, SIZE)
         assert [str(unit) for unit in viewer.layers[name].units] == ["nanometer"] * 3
+
+
+def test_another_change_computes_no_table(show, session, labels, qtbot, monkeypatch):
+    segmented(session, labels)
+    session.open_project(session.project.folder)
+    viewer, _ = show(session)
+    asked = []
+    monkeypatch.setattr(viewer.layers["segments"].data.segmentation, "at", asked.append)
+    session.change(minutes=3, method="mean")
+    qtbot.wait(50)
+    assert not asked
+
+
+def test_a_prediction_fills_in_as_its_blocks_come(show, session, monkeypatch):
+    """The writer's blocks appear in the same layers; what is not there yet is dark, and a sure boundary is bright."""
+    viewer, _ = show(session)
+    monkeypatch.setattr(affinity_writer, "CELL", (8, 48, 24))
+    writer = AffinityWriter.create(
+        session.project.affinities, AffinityLayout(SHAPE, DEFAULT_OFFSETS, voxel_size_nm=SIZE)
+    )
+    session.affinities_changed.emit(session.project.affinities)
+    boundaries = viewer.layers["boundaries"]
+    assert not np.asarray(boundaries.data[4]).any()
+    writer.write((0, 0, 1), np.zeros((3, 8, 48, 24), np.uint8))
+    session.affinities_changed.emit(session.project.affinities)
+    assert viewer.layers["boundaries"] is boundaries
+    half = np.asarray(boundaries.data[4])
+    assert not half[:, :24].any()
+    assert (half[:, 24:] == 255).all()
+    assert boundaries.blending == "additive"
+    assert viewer.layers["image"].visible
+    assert not viewer.layers["affinities"].visible
+
+
+def test_long_range_channels_have_layers_of_their_own(show, session, labels):
+    offsets = (*DEFAULT_OFFSETS, (-2, 0, 0), (0, -9, 0))
+    write_affinities(session.project.affinities, known_affinities(labels, offsets)[0].astype(np.float32), offsets, SIZE)
+    viewer, _ = show(session)
+    assert {"affinities", "affinities 4-5"} < {layer.name for layer in viewer.layers}
+    far = np.asarray(viewer.layers["affinities 4-5"].data[4])
+    assert far.shape == (48, 48, 3)
+    assert far[..., :2].any()
+    assert not far[..., 2].any()
+    session.new_project(session.project.folder.with_name("q"), session.state.volume, "40,4,4")
+    assert {layer.name for layer in viewer.layers} == {"image"}
+
+
+def test_previews_step_back_when_a_prediction_comes(show, session, labels, tmp_path):
+    viewer, _ = show(session)
+    np.save(tmp_path / "9.npy", np.full((3, 2, 16, 16), 100, np.uint8))
+    session.job_said.emit(None, Preview(9, str(tmp_path / "9.npy"), "2:4,16:32,8:24"))
+    assert viewer.layers["preview"].visible
+    write_affinities(session.project.affinities, soft_affinities(labels), DEFAULT_OFFSETS, SIZE)
+    session.affinities_changed.emit(session.project.affinities)
+    assert not viewer.layers["preview"].visible
 
 
 def test_a_preview_lies_where_it_was_predicted_with_the_one_before_training_beside_it(show, session, tmp_path):
@@ -117,12 +174,10 @@ def test_another_project_takes_the_layers_of_the_one_before_away(show, session, 
 
 def test_the_views_give_what_the_affinities_say():
     affinities = np.random.default_rng(0).random((3, 4, 6, 5)).astype(np.float16)
-    affinities[:, 2] = 0
     bytes_ = np.rint(affinities.astype(np.float32) * 255).astype(np.uint8)
     boundary, colour = BoundaryView(affinities), ColourView(affinities)
-    expected = np.where(bytes_.any(0), 255 - bytes_.min(0), 0)
+    expected = 255 - bytes_.min(0)
     np.testing.assert_array_equal(boundary[1], expected[1])
     np.testing.assert_array_equal(boundary[1:3, 2:, ::2], expected[1:3, 2:, ::2])
-    assert not boundary[2].any()  # nothing was predicted there yet
     np.testing.assert_array_equal(np.asarray(colour), np.moveaxis(bytes_, 0, -1))
     np.testing.assert_array_equal(colour[1, :, 2:, :], np.moveaxis(bytes_, 0, -1)[1, :, 2:, :])

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from napari_tokenunify.data import open_volume
-from napari_tokenunify.errors import SegmentError
 from napari_tokenunify.geometry import Box
 from napari_tokenunify.segment import affinity_writer, open_affinities
 from napari_tokenunify.segment.affinity_writer import (
@@ -16,7 +15,6 @@ from napari_tokenunify.segment.affinity_writer import (
     decode,
     encode,
     read_done,
-    whole_folder,
 )
 from tests.segment.fake_networks import small_cells
 
@@ -86,17 +84,6 @@ def test_a_cell_on_a_full_disk_is_not_done(writer, monkeypatch):
         writer.write((0, 0, 0), block((4, 8, 8)))
     assert not writer.done
     assert not read_done(writer.work)
-
-
-def test_a_folder_is_there_whole_or_not_at_all(tmp_path):
-    def fill():
-        with whole_folder(tmp_path / "b" / "a") as part:
-            part.mkdir()
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    with pytest.raises(SegmentError, match=r"a: cannot be written \(No space"):
-        fill()
-    assert not list((tmp_path / "b").iterdir())
 
 
 def test_uint8_rounds_to_the_nearest():

@@ -13,6 +13,7 @@ from napari_tokenunify.data import open_volume
 from napari_tokenunify.errors import SegmentError
 from napari_tokenunify.segment import Segmentation, fragment_store, segmentation
 from napari_tokenunify.segment.merge_tree import MergeTree
+from napari_tokenunify.segment.names import named
 from napari_tokenunify.segment.region_graph import region_graph
 
 SHAPE = (9, 20, 24)
@@ -62,7 +63,7 @@ def test_what_is_written_is_read_again(folder: Path, fragments: np.ndarray, tree
     assert found.nodes == fragments.max()
     assert found.fragments.dtype == np.uint64
     assert (found.fragments[:] == fragments).all()
-    assert (found.table == tree.table(0.3)).all()
+    assert (found.table == named(tree.table(0.3), found.sizes)).all()
     affinities = np.random.default_rng(0).random((3, *SHAPE), np.float32)
     graph = region_graph(fragments, affinities, DEFAULT_OFFSETS)
     for name in ("edges", "count", "mean", "largest", "far_edges", "far_count", "far_mean", "sizes"):
@@ -98,7 +99,7 @@ def test_a_view_is_the_table_of_the_fragments(folder: Path, fragments: np.ndarra
     found = Segmentation.open(folder)
     assert np.array_equal(found.fragments[index], fragments[index])
     for threshold in (None, 0.0, 0.15, 1.0):
-        table = tree.table(0.3 if threshold is None else threshold)
+        table = named(tree.table(0.3 if threshold is None else threshold), found.sizes)
         assert np.array_equal(found.view(threshold)[index], table[fragments][index])
 
 
@@ -146,7 +147,7 @@ def test_a_threshold_gives_its_table_without_voxels(folder: Path, tree: MergeTre
     found = Segmentation.open(folder)
     shutil.rmtree(folder / "fragments.zarr" / "0" / "c")
     for threshold in (0.0, 0.15, 0.3, 0.5, 1.0):
-        assert (found.at(threshold) == tree.table(threshold)).all()
+        assert (found.at(threshold) == named(tree.table(threshold), found.sizes)).all()
         assert found.at(threshold)[0] == 0
 
 
@@ -157,7 +158,7 @@ def test_a_method_without_a_tree_has_no_threshold_to_move(tmp_path: Path, fragme
     assert found.tree is None
     with pytest.raises(SegmentError, match="made by multicut, which has no threshold to move"):
         found.at(0.5)
-    assert (found.view()[3] == table[fragments[3]]).all()
+    assert (found.view()[3] == named(table, found.sizes)[fragments[3]]).all()
 
 
 def test_what_is_there_is_not_overwritten(folder: Path, fragments: np.ndarray):

@@ -8,17 +8,14 @@ would bring a web server and two HTTP stacks as dependencies. Tests read the res
 from __future__ import annotations
 
 import math
-import shutil
-import uuid
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import zarr
 
 from napari_tokenunify.errors import VolumeError
+from napari_tokenunify.project import whole_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     import numpy as np
@@ -58,7 +55,7 @@ def write_labelled(
     VolumeError
         If something is there already, or it cannot be written.
     """
-    with _whole_store(folder) as unfinished:
+    with whole_folder(folder, _as_volume_error) as unfinished:
         _write(unfinished, folder.stem, raw, labels, voxel_size_nm)
     return folder
 
@@ -87,7 +84,7 @@ def create_labels(folder: Path, shape: Triple, voxel_size_nm: VoxelSize | None, 
     VolumeError
         If something is there already, or it cannot be written.
     """
-    with _whole_store(folder) as unfinished:
+    with whole_folder(folder, _as_volume_error) as unfinished:
         group = zarr.open_group(unfinished, mode="w", zarr_format=3)
         if voxel_size_nm is not None:
             scales = _multiscales(folder.stem, voxel_size_nm, [(1, 1, 1)])
@@ -97,22 +94,9 @@ def create_labels(folder: Path, shape: Triple, voxel_size_nm: VoxelSize | None, 
     return folder
 
 
-@contextmanager
-def _whole_store(folder: Path) -> Iterator[Path]:
-    """Make a folder under another name, and give it its own once all is in it; nothing is left if that fails."""
-    if folder.exists():
-        raise VolumeError(str(folder), "is there already, and is not overwritten: delete it or choose another name.")
-    unfinished = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
-    try:
-        unfinished.mkdir(parents=True)
-        yield unfinished
-        unfinished.rename(folder)
-    except OSError as error:
-        raise VolumeError(
-            str(folder), f"cannot be written ({error.strerror or error}): choose another place."
-        ) from error
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+def _as_volume_error(sentence: str) -> VolumeError:
+    uri, _, problem = sentence.partition(": ")
+    return VolumeError(uri, problem)
 
 
 def _write(

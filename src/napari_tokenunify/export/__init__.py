@@ -1,6 +1,7 @@
-"""Files for others: pictures now; labels, meshes, skeletons and tables with the parts to come.
+"""Files for others: labels and images as OME-Zarr, TIFF and HDF5, tables, pictures.
 
-Read `pictures.py`. Nothing here changes what it is given.
+Read `formats.py`, the table, then `content.py`, what is written, and any of the formats: `ome_zarr.py`, `tiff.py`,
+`hdf5.py`, `tables.py`. `export_segments.py` is the stage. Nothing here changes what it is given.
 """
 
 import lazy_loader

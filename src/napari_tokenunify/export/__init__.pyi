@@ -1,3 +1,21 @@
+from .content import Content as Content
+from .content import Segments as Segments
+from .export_segments import export as export
+from .formats import FORMATS as FORMATS
+from .formats import write_export as write_export
+from .meshes import Mesh as Mesh
+from .meshes import fragment_boxes as fragment_boxes
+from .meshes import segment_mesh as segment_mesh
 from .pictures import save_pictures as save_pictures
 
-__all__ = ["save_pictures"]
+__all__ = [
+    "FORMATS",
+    "Content",
+    "Mesh",
+    "Segments",
+    "export",
+    "fragment_boxes",
+    "save_pictures",
+    "segment_mesh",
+    "write_export",
+]

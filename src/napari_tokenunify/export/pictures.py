@@ -8,6 +8,7 @@ import imageio.v3 as imageio
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -18,15 +19,15 @@ if TYPE_CHECKING:
 OVERLAY = 0.4  # share of the label's colour in a labelled pixel
 
 
-def save_pictures(volume: Volume, labels: Volume | None, folder: Path, window: int = 1024) -> list[Path]:
-    """Write the middle xy and xz plane as PNG, and both again with labels over them.
+def save_pictures(volume: Volume, over: Mapping[str, Volume], folder: Path, window: int = 1024) -> list[Path]:
+    """Write the middle xy and xz plane as PNG, and both again with ids over them.
 
     Parameters
     ----------
     volume : Volume
         Intensities.
-    labels : Volume or None
-        Ids of the same shape; 0 is shown without colour.
+    over : mapping of str to Volume
+        Ids of the same shape, by a name for the pictures; 0 is shown without colour.
     folder : Path
         Where the pictures go; made if missing.
     window : int
@@ -35,7 +36,7 @@ def save_pictures(volume: Volume, labels: Volume | None, folder: Path, window: i
     Returns
     -------
     list of Path
-        `xy.png`, `xz.png` and, with labels, `xy_labels.png`, `xz_labels.png`.
+        `xy.png`, `xz.png` and for each name `xy_NAME.png`, `xz_NAME.png`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     written = []
@@ -43,9 +44,8 @@ def save_pictures(volume: Volume, labels: Volume | None, folder: Path, window: i
         box = volume.centre_box(shape)
         grey = _grey(_plane(volume, box))
         written.append(_save(folder / f"{plane}.png", np.repeat(grey[..., None], 3, axis=2)))
-        if labels is not None:
-            coloured = _overlay(grey, _plane(labels, box))
-            written.append(_save(folder / f"{plane}_labels.png", coloured))
+        for name, ids in over.items():
+            written.append(_save(folder / f"{plane}_{name}.png", _overlay(grey, _plane(ids, box))))
     return written
 
 

@@ -8,38 +8,41 @@ from qtpy.QtCore import QEvent, QObject
 from qtpy.QtWidgets import QMainWindow, QMessageBox, QWidget
 
 from napari_tokenunify.errors import TokenUnifyError
+from napari_tokenunify.gui.preferences import on_closing
 
 if TYPE_CHECKING:
+    from napari_tokenunify.gui.preferences import Closing
     from napari_tokenunify.jobs import JobStatus
     from napari_tokenunify.session import Session
 
 
 class ClosingGuard(QObject):
-    """Asks before the window that holds a widget is closed while jobs of the project are at work.
+    """Asks before napari's window is closed while jobs of the project are at work.
 
     Parameters
     ----------
-    widget : QWidget
-        In a dock of napari's window, sooner or later; the guard ends with it.
     session : Session
         Whose jobs.
     """
 
-    def __init__(self, widget: QWidget, session: Session) -> None:
-        super().__init__(widget)
-        self._widget, self._session = widget, session
+    def __init__(self, session: Session) -> None:
+        super().__init__()
+        self._session = session
         self._window: QMainWindow | None = None
+
+    def attend(self, widget: QWidget) -> None:
+        """Find napari's window as soon as a widget is shown in it."""
         widget.installEventFilter(self)
 
     def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
-        """Find the window once the widget is shown in it; ask when it is closed."""
+        """Find the window once a widget is shown in it; ask when it is closed."""
         if event is None:
             return False
-        if watched is self._widget and event.type() == QEvent.Type.Show and self._window is None:
-            self._window = _main_window(self._widget)
+        if event.type() == QEvent.Type.Show and self._window is None and isinstance(watched, QWidget):
+            self._window = _main_window(watched)
             if self._window is not None:
                 self._window.installEventFilter(self)
-        elif watched is self._window and event.type() == QEvent.Type.Close and not self._may_close():
+        elif event.type() == QEvent.Type.Close and watched is self._window and not self._may_close():
             event.ignore()
             return True
         return False
@@ -49,16 +52,12 @@ class ClosingGuard(QObject):
         working = [status for status in self._session.jobs if not status.state.final]
         if not working:
             return True
-        question = _question(working, self._widget)
-        stop = question.addButton("Stop", QMessageBox.ButtonRole.DestructiveRole)
-        stay = question.addButton("Cancel", QMessageBox.ButtonRole.RejectRole)
-        leave = question.addButton("Leave running", QMessageBox.ButtonRole.AcceptRole)
-        question.setDefaultButton(leave)
-        question.setEscapeButton(stay)
-        question.exec()
-        if question.clickedButton() is stop:
+        answer: Closing | None = on_closing()
+        if answer == "ask":
+            answer = _asked(working, self._window)
+        if answer == "stop":
             self._stop(working)
-        return question.clickedButton() is not stay
+        return answer is not None
 
     def _stop(self, working: list[JobStatus]) -> None:
         for status in working:
@@ -68,8 +67,8 @@ class ClosingGuard(QObject):
                 self._session.said.emit(str(error), "warning")
 
 
-def _question(working: list[JobStatus], parent: QWidget) -> QMessageBox:
-    """Say what is at work, and what happens to it."""
+def _asked(working: list[JobStatus], parent: QWidget | None) -> Closing | None:
+    """Say what is at work, and ask what becomes of it; None if the window shall stay."""
     names = ", ".join(_standing(status) for status in working)
     question = QMessageBox(parent)
     question.setIcon(QMessageBox.Icon.Question)
@@ -77,9 +76,17 @@ def _question(working: list[JobStatus], parent: QWidget) -> QMessageBox:
     question.setText(f"At work: {names}.")
     question.setInformativeText(
         "Left running, it goes on without napari, and the project shows how it went. "
-        "Stopped, it ends after its step with a checkpoint, and can be resumed."
+        "Stopped, it ends after its step with a checkpoint, and can be resumed. "
+        "The Preferences can answer this once and for all."
     )
-    return question
+    stop = question.addButton("Stop", QMessageBox.ButtonRole.DestructiveRole)
+    stay = question.addButton("Cancel", QMessageBox.ButtonRole.RejectRole)
+    leave = question.addButton("Leave running", QMessageBox.ButtonRole.AcceptRole)
+    question.setDefaultButton(leave)
+    question.setEscapeButton(stay)
+    question.exec()
+    answers: dict[object, Closing] = {stop: "stop", leave: "leave running"}
+    return answers.get(question.clickedButton())
 
 
 def _standing(status: JobStatus) -> str:

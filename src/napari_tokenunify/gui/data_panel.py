@@ -1,26 +1,47 @@
-"""The step Data: choose an image, say its voxel size, start or open a project."""
+"""The step Data: choose an image, say its voxel size, start or open a project, and see what is odd about the data."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Final
 
-import numpy as np
-from napari.layers import Image
+from napari.layers import Image, Layer
 from napari.utils.notifications import show_error
-from qtpy.QtWidgets import QComboBox, QFileDialog, QFormLayout, QLabel, QLineEdit, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QComboBox,
+    QFileDialog,
+    QFormLayout,
+    QHBoxLayout,
+    QLabel,
+    QLineEdit,
+    QMenu,
+    QPushButton,
+    QVBoxLayout,
+    QWidget,
+)
 
-from napari_tokenunify.errors import ConfigError, ProjectError, TokenUnifyError
-from napari_tokenunify.gui.layers import layer_address
-from napari_tokenunify.project import SUFFIX, whole_file
+from napari_tokenunify.data import open_volume
+from napari_tokenunify.errors import ConfigError, ProjectError, TokenUnifyError, VolumeError
+from napari_tokenunify.geometry import parse_voxel_size
+from napari_tokenunify.gui.background import Background
+from napari_tokenunify.gui.data_check import DataCheck
+from napari_tokenunify.gui.kept_layers import file_of, in_memory, keep_array
+from napari_tokenunify.gui.listening import listen
+from napari_tokenunify.gui.readers import read
+from napari_tokenunify.project import SUFFIX, kept_in
 
 if TYPE_CHECKING:
     from napari import Viewer
+    from qtpy.QtGui import QDragEnterEvent, QDropEvent
 
+    from napari_tokenunify.geometry import VoxelSize
     from napari_tokenunify.project import Project
     from napari_tokenunify.session import Session
 
-_NM = {"nanometer": 1.0, "micrometer": 1000.0, "millimeter": 1e6, "angstrom": 0.1}
+_NM: Final = {"nanometer": 1.0, "micrometer": 1000.0, "millimeter": 1e6, "angstrom": 0.1}
+_ASK: Final = "The file does not say how large a voxel is: give it, or tick 'not known'."
+_MARKED: Final = "QLineEdit { border: 2px solid #d97a1f; }"  # reads well on light and dark
 
 
 class DataPanel(QWidget):
@@ -38,78 +59,226 @@ class DataPanel(QWidget):
         super().__init__()
         self._viewer, self._session = viewer, session
         self._filled_in = ""  # for which layer; what the user has changed stays
+        self._from_file = ""  # the voxel size as the file itself says it
+        self._begin_with = ("", Path())  # what the project is made of, once the image is kept
+        self._looking, self._keeping = Background(self), Background(self)
+        self._make_choices()
+        self._lay_out()
+        self._connect()
+        self.setAcceptDrops(True)
+        self._list_images()
+        self._say_what_is_missing()
+        if session.is_open:
+            self._opened(session.project)
+
+    def _make_choices(self) -> None:
         self.image, self.voxel_size, self.folder = QComboBox(), QLineEdit(), QLineEdit()
         self.image.setToolTip("The image to segment: a layer of this viewer. Open or drop a file to have more of them.")
         self.voxel_size.setToolTip("Size of a voxel along z, y and x in nm; ask whoever imaged it if it is empty.")
-        self.voxel_size.setPlaceholderText("z,y,x in nm, e.g. 40,4,4")
+        self.voxel_size.setPlaceholderText("z,y,x, e.g. 40,4,4")
+        self.not_known = QCheckBox("not known")
+        self.not_known.setToolTip("Go on without: then nobody can tell whether a network was made for such voxels.")
         self.folder.setToolTip("Where annotations, trained networks and segments are kept; the image is not copied.")
-        self.start, self.open = QPushButton("Start project"), QPushButton("Open project...")
+        self.file = QPushButton("&Open image")
+        self.file.setToolTip("Open an image; it becomes a layer. Files can be dropped here, too.")
+        menu = QMenu(self.file)
+        menu.addAction("A file...", self._open_file)
+        menu.addAction("A folder: Zarr, N5, sections...", self._open_folder)
+        self.file.setMenu(menu)
+        self.start, self.open = QPushButton("St&art project"), QPushButton("Op&en project...")
         self.start.setToolTip("Make the project folder; everything that is done from now on is kept in it.")
-        self.open.setToolTip("Go on with a project: layers, jobs and results come back.")
-        self.about = QLabel("Open an image in napari, then start a project.")
-        self.about.setWordWrap(True)
-        form = QFormLayout()
-        form.addRow("image", self.image)
-        form.addRow("voxel size", self.voxel_size)
-        form.addRow("project", self.folder)
+        self.open.setToolTip("Go on with a project: layers, jobs and results come back. Or drop its folder here.")
+        self.hint, self.about = QLabel(), QLabel("Open an image, then start a project.")
+        for label in (self.hint, self.about):
+            label.setWordWrap(True)
+        self.check = DataCheck(self._viewer, self._session)
+
+    def _lay_out(self) -> None:
+        size, form = QHBoxLayout(), QFormLayout()
+        size.addWidget(self.voxel_size, 1)
+        size.addWidget(self.not_known)
+        form.addRow("&image", self.image)
+        form.addRow("vo&xel size (nm)", size)
+        form.addRow("pro&ject folder", self.folder)
+        for widget, place in ((self.voxel_size, size), (self.folder, self.folder)):
+            label = form.labelForField(place)
+            if isinstance(label, QLabel):
+                label.setBuddy(widget)
+        buttons = QHBoxLayout()
+        buttons.addWidget(self.start, 1)
+        buttons.addWidget(self.open)
         layout = QVBoxLayout(self)
+        layout.addWidget(self.file)
         layout.addLayout(form)
-        layout.addWidget(self.start)
-        layout.addWidget(self.open)
+        layout.addWidget(self.hint)
+        layout.addLayout(buttons)
         layout.addWidget(self.about)
-        layout.addStretch()
+        layout.addWidget(self.check)
+        layout.addStretch(1)
+
+    def _connect(self) -> None:
         self.image.currentTextChanged.connect(self._chosen)
+        self.voxel_size.textChanged.connect(self._say_what_is_missing)
+        self.not_known.toggled.connect(self._say_what_is_missing)
         self.start.clicked.connect(self._start)
         self.open.clicked.connect(self._open)
-        viewer.layers.events.inserted.connect(self._list_images)
-        viewer.layers.events.removed.connect(self._list_images)
-        session.project_opened.connect(self._opened)
-        self._list_images()
+        self._looking.done.connect(self._looked)
+        self._keeping.done.connect(self._begin)
+        self._keeping.failed.connect(self._not_kept)
+        for event in ("inserted", "removed", "renamed"):
+            getattr(self._viewer.layers.events, event).connect(self._list_images)
+        listen(self._session.project_opened, self._opened)
+
+    def open_path(self, path: str) -> None:
+        """Open a project folder, or anything else as layers, of which the first image is chosen."""
+        if (Path(path) / "project.json").exists():
+            self._open_project(Path(path))
+            return
+        for data in read(path):
+            if data[0] is None:
+                continue
+            layer = self._viewer.add_layer(Layer.create(*data))
+            if isinstance(layer, Image) and layer.visible:
+                self.image.setCurrentText(layer.name)
+
+    def dragEnterEvent(self, event: QDragEnterEvent | None) -> None:
+        """Take files and folders."""
+        data = None if event is None else event.mimeData()
+        if event is not None and data is not None and any(url.isLocalFile() for url in data.urls()):
+            event.acceptProposedAction()
+
+    def dropEvent(self, event: QDropEvent | None) -> None:
+        """Open what is dropped."""
+        data = None if event is None else event.mimeData()
+        for url in data.urls() if data is not None else ():
+            if url.isLocalFile():
+                self.open_path(url.toLocalFile())
+
+    def _open_file(self) -> None:
+        chosen, _ = QFileDialog.getOpenFileName(self, "Open an image")
+        if chosen:
+            self.open_path(chosen)
+
+    def _open_folder(self) -> None:
+        chosen = QFileDialog.getExistingDirectory(self, "Open a Zarr or N5 store, or a folder of sections")
+        if chosen:
+            self.open_path(chosen)
 
     def _list_images(self, event: object = None) -> None:
-        names = [layer.name for layer in self._viewer.layers if isinstance(layer, Image)]
+        """Offer the images of the viewer, without what was computed in a project."""
+        names = [
+            layer.name
+            for layer in self._viewer.layers
+            if isinstance(layer, Image) and "project" not in layer.metadata.get("tokenunify", {})
+        ]
         if names == [self.image.itemText(row) for row in range(self.image.count())]:
             return
+        before = self.image.currentText()
+        self.image.blockSignals(True)
         self.image.clear()
         self.image.addItems(names)
-        self.start.setEnabled(bool(names))
+        self.image.setCurrentText(before)  # nothing happens if it is gone
+        self.image.blockSignals(False)
+        self._chosen(self.image.currentText())
 
     def _chosen(self, name: str) -> None:
         """Fill in what is known of the layer."""
+        self._say_what_is_missing()
         if name not in self._viewer.layers or name == self._filled_in:
             return
-        self._filled_in = name
+        self._filled_in, self._from_file = name, ""
         layer = self._viewer.layers[name]
         size = _voxel_size_nm(layer)
-        self.voxel_size.setText("" if size is None else ",".join(f"{step:g}" for step in size))
-        source = layer_address(layer)
+        self._fill_in_size(size, layer.metadata.get("tokenunify", {}).get("voxel_size_nm") is not None)
+        source = file_of(layer)
         place = Path(source.split("::")[0]).resolve().parent if source and "://" not in source else Path.home()
         self.folder.setText(str(place / f"{name.replace(' ', '-')}{SUFFIX}"))
+        self._looking.forget()
+        if size is None and source is not None:  # another reader may have passed over what the file says
+            self._looking.start(lambda: open_volume(source).voxel_size_nm)
+
+    def _fill_in_size(self, size: VoxelSize | None, says_the_file: bool) -> None:
+        text = "" if size is None else ",".join(f"{step:g}" for step in size)
+        self._from_file = text if says_the_file else ""
+        self.not_known.setChecked(False)
+        self.voxel_size.setText(text)
+
+    def _looked(self, size: VoxelSize | None) -> None:
+        if size is not None and not self.voxel_size.text().strip():
+            self._fill_in_size(size, True)
+
+    def _say_what_is_missing(self, _: object = None) -> None:
+        """Let the button wait until the voxel size is given, and say so where the user looks."""
+        text, problem = self.voxel_size.text().strip(), ""
+        chosen = self.image.currentText()
+        self.not_known.setVisible(not text)
+        self.voxel_size.setEnabled(not self.not_known.isChecked())
+        if text:
+            try:
+                parse_voxel_size(text)
+            except ConfigError as error:
+                problem = str(error)
+        elif chosen and not self.not_known.isChecked():
+            problem = _ASK
+        self.voxel_size.setStyleSheet(_MARKED if problem else "")
+        self.hint.setText(problem)
+        self.hint.setVisible(bool(problem))
+        self.start.setEnabled(bool(chosen) and not problem and not self._keeping.busy)
 
     def _start(self) -> None:
+        """Make a project: at once for a file, else once the image is kept."""
+        folder = Path(self.folder.text()).expanduser()
         try:
             layer = self._viewer.layers[self.image.currentText()]
-            folder = Path(self.folder.text()).expanduser()
-            address = layer_address(layer) or _saved(layer, folder)
-            layer.metadata.setdefault("tokenunify", {})["uri"] = address
-            self._session.new_project(folder, address, self.voxel_size.text().strip() or None)
+            address = file_of(layer)
+            if address is not None and _can_be_opened(address, layer):
+                self._begin_with = (layer.name, folder)
+                self._begin(address)
+                return
+            array = in_memory(layer)
+            _check_is_free(folder)
         except TokenUnifyError as error:
             show_error(str(error))
         except KeyError:
             show_error("The layer is not there any more: choose another image.")
+        else:
+            self._begin_with = (layer.name, folder)
+            self._keeping.start(lambda: keep_array(array, kept_in(folder, "image.npy")))
+            self._say_what_is_missing()
+            self.about.setText("Keeping the image in the project...")
+
+    def _begin(self, address: str) -> None:
+        """Open the new project of an image that is in a file now."""
+        name, folder = self._begin_with
+        self._say_what_is_missing()
+        size = self.voxel_size.text().strip()
+        if name in self._viewer.layers:
+            self._viewer.layers[name].metadata.setdefault("tokenunify", {})["uri"] = address
+        try:
+            self._session.new_project(folder, address, size if size and size != self._from_file else None)
+        except TokenUnifyError as error:
+            show_error(str(error))
+
+    def _not_kept(self, problem: str) -> None:
+        self._say_what_is_missing()
+        self.about.setText(problem)
+        show_error(problem)
 
     def _open(self) -> None:
         chosen = QFileDialog.getExistingDirectory(
             self, "Open a TokenUnify project", str(Path(self.folder.text()).parent)
         )
-        if not chosen:
-            return
+        if chosen:
+            self._open_project(Path(chosen))
+
+    def _open_project(self, folder: Path) -> None:
         try:
-            self._session.open_project(Path(chosen))
-        except ProjectError as error:
+            self._session.open_project(folder)
+        except TokenUnifyError as error:
             show_error(str(error))
 
     def _opened(self, project: Project) -> None:
+        """Say what is open."""
         try:
             volume = self._session.volume
         except TokenUnifyError as error:
@@ -120,29 +289,26 @@ class DataPanel(QWidget):
         self.about.setText(f"<b>{project.folder.name}</b><br>{shape} voxels (z, y, x) of {size} nm.")
 
 
-def _saved(layer: Image, folder: Path) -> str:
-    """Keep an image that is only in memory in the project, and return its address.
-
-    Raises
-    ------
-    ConfigError
-        If it has not three axes, or lies in no memory.
-    ProjectError
-        If it cannot be written.
-    """
-    data: Any = layer.data
-    if not isinstance(data, np.ndarray) or data.ndim != 3:
-        raise ConfigError(
-            f"{layer.name}: is neither opened from a file nor a 3-D array (z, y, x) in memory: save it to a file, open "
-            "that, and choose it here."
-        )
-    path = folder / "image.npy"
-    with whole_file(path, ProjectError) as part, part.open("wb") as file:
-        np.save(file, data, allow_pickle=False)
-    return str(path)
+def _check_is_free(folder: Path) -> None:
+    """Refuse a project that is there, before an image is put into its folder."""
+    if (folder / "project.json").exists():
+        raise ProjectError(f"{folder}: is a project already; open it, or choose another name.")
 
 
-def _voxel_size_nm(layer: Image) -> tuple[float, float, float] | None:
+def _can_be_opened(address: str, layer: Image) -> bool:
+    """Whether we can open a layer's file; if not, but the layer is in memory, that can be kept."""
+    try:
+        open_volume(address)
+    except VolumeError:
+        try:
+            in_memory(layer)
+        except ConfigError:
+            return True  # the error of the file says more
+        return False
+    return True
+
+
+def _voxel_size_nm(layer: Image) -> VoxelSize | None:
     """Return (z, y, x) in nm as a layer's scale and units say; None if its units are no lengths."""
     factors = [_NM.get(str(unit)) for unit in layer.units[-3:]]
     if layer.ndim < 3 or any(factor is None for factor in factors):

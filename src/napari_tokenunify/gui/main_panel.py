@@ -2,30 +2,38 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
-from napari.utils.notifications import show_error, show_info, show_warning
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QScrollArea, QSplitter, QTabWidget, QVBoxLayout, QWidget
 
 from napari_tokenunify.gui.annotate_panel import AnnotatePanel
-from napari_tokenunify.gui.closing_guard import ClosingGuard
+from napari_tokenunify.gui.compare_panel import ComparePanel
 from napari_tokenunify.gui.data_panel import DataPanel
+from napari_tokenunify.gui.export_panel import ExportPanel
 from napari_tokenunify.gui.job_panel import JobPanel
-from napari_tokenunify.gui.job_watch import JobWatch
-from napari_tokenunify.gui.project_layers import ProjectLayers
+from napari_tokenunify.gui.listening import listen
 from napari_tokenunify.gui.segment_panel import SegmentPanel
 from napari_tokenunify.gui.train_panel import TrainPanel
-from napari_tokenunify.session import Session
+from napari_tokenunify.gui.workbench import Workbench
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Callable
 
     from napari import Viewer
 
+_MAKERS: dict[str, Callable[[Workbench], QWidget]] = {
+    "Data": lambda bench: DataPanel(bench.viewer, bench.session),
+    "Annotate": lambda bench: AnnotatePanel(bench.viewer, bench.session, bench.layers),
+    "Train": lambda bench: TrainPanel(bench.viewer, bench.session),
+    "Segment": lambda bench: SegmentPanel(bench.viewer, bench.session),
+    "Compare": lambda bench: ComparePanel(bench.viewer, bench.session),
+    "Export": lambda bench: ExportPanel(bench.viewer, bench.session),
+}
+
 
 class MainPanel(QWidget):
-    """Data, Annotate, Train, Segment: from a stack to segments.
+    """Data, Annotate, Train, Segment, Export: from a stack to segments for everyone else.
 
     Parameters
     ----------
@@ -33,31 +41,21 @@ class MainPanel(QWidget):
         Where the layers are; napari passes it by this name.
     """
 
+    STEPS: ClassVar[tuple[str, ...]] = ("Data", "Annotate", "Train", "Segment", "Export")
+
     def __init__(self, napari_viewer: Viewer) -> None:
         super().__init__()
-        viewer = napari_viewer
-        self.session = Session()
-        self.layers = ProjectLayers(viewer, self.session)
-        self.data = DataPanel(viewer, self.session)
-        self.annotate = AnnotatePanel(viewer, self.session, self.layers)
-        self.train = TrainPanel(viewer, self.session)
-        self.segment = SegmentPanel(viewer, self.session)
-        self.watch = JobWatch(self._runs, self)
-        self.jobs = JobPanel(self.watch)
+        self.bench = Workbench.of(napari_viewer, self)
+        self.session, self.layers = self.bench.session, self.bench.layers
+        self.panels = {step: _MAKERS[step](self.bench) for step in self.STEPS}
+        self.jobs = JobPanel(self.bench.watch)
         self.steps = QTabWidget()
-        for name, panel in (
-            ("Data", self.data),
-            ("Annotate", self.annotate),
-            ("Train", self.train),
-            ("Segment", self.segment),
-        ):
+        for step, panel in self.panels.items():
             area = QScrollArea()
             area.setWidgetResizable(True)
             area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
             area.setWidget(panel)
-            self.steps.addTab(area, name)
-        for row in range(1, self.steps.count()):
-            self.steps.setTabEnabled(row, False)
+            self.steps.addTab(area, step)
         splitter = QSplitter(Qt.Orientation.Vertical)
         splitter.addWidget(self.steps)
         splitter.addWidget(self.jobs)
@@ -65,23 +63,46 @@ class MainPanel(QWidget):
         layout.setContentsMargins(2, 2, 2, 2)
         layout.addWidget(splitter)
         self.setMinimumWidth(340)
-        self.session.project_opened.connect(self._opened)
-        self.session.said.connect(_notify)
-        self.watch.reported.connect(self.session.take)
-        self._guard = ClosingGuard(self, self.session)
+        self._allow_steps()
+        listen(self.session.project_opened, self._allow_steps)
 
     def close_all(self) -> None:
         """Look after nothing any more; jobs go on."""
-        self.watch.close()
+        self.bench.close()
 
-    def _runs(self) -> list[Path]:
-        return list(reversed(self.session.project.runs)) if self.session.is_open else []
+    def _allow_steps(self, project: object = None) -> None:
+        """Let the user go beyond the data once there is a project."""
+        for row in range(1, self.steps.count()):
+            self.steps.setTabEnabled(row, self.session.is_open)
+        if self.session.is_open and len(self.STEPS) == 2:  # a widget for one purpose: to that at once
+            self.steps.setCurrentIndex(1)
 
-    def _opened(self, project: object) -> None:
-        for row in range(self.steps.count()):
-            self.steps.setTabEnabled(row, True)
-        self.watch.start()
+
+class AnnotateWidget(MainPanel):
+    """Only the annotations."""
+
+    STEPS = ("Data", "Annotate")
 
 
-def _notify(text: str, level: str) -> None:
-    {"info": show_info, "warning": show_warning, "error": show_error}[level](text)
+class TrainWidget(MainPanel):
+    """Only the training."""
+
+    STEPS = ("Data", "Train")
+
+
+class SegmentWidget(MainPanel):
+    """Only prediction and segments."""
+
+    STEPS = ("Data", "Segment")
+
+
+class CompareWidget(MainPanel):
+    """Only the scores against labels."""
+
+    STEPS = ("Data", "Compare")
+
+
+class ExportWidget(MainPanel):
+    """Only the export."""
+
+    STEPS = ("Data", "Export")

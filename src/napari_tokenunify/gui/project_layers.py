@@ -13,6 +13,8 @@ from napari_tokenunify.events import Preview
 from napari_tokenunify.geometry import Box
 from napari_tokenunify.gui.affinity_views import BoundaryView, ColourView
 from napari_tokenunify.gui.layers import layer_address, volume_layer
+from napari_tokenunify.gui.shown_segments import ShownSegments
+from napari_tokenunify.segment.affinity_store import open_affinities
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,17 +22,19 @@ if TYPE_CHECKING:
     from napari import Viewer
     from napari.layers import Layer
 
+    from napari_tokenunify.data import Volume
     from napari_tokenunify.events import Event
     from napari_tokenunify.geometry import Triple
     from napari_tokenunify.jobs import Job
     from napari_tokenunify.project import Project, ProjectState
-    from napari_tokenunify.segment.fragment_store import SegmentView
     from napari_tokenunify.segment.segmentation import Segmentation
     from napari_tokenunify.session import Session
 
 IMAGE, ANNOTATIONS, BOUNDARIES, AFFINITIES = "image", "annotations", "boundaries", "affinities"
 SEGMENTS, BEFORE, PREVIEW = "segments", "preview before training", "preview"
+PICKED, SURFACE = "picked segment", "segment in 3-D"
 _OURS: Final = "tokenunify"
+_OVER_IMAGE: Final[dict[str, Any]] = {"blending": "additive", "opacity": 0.7, "contrast_limits": (0, 255)}
 
 
 class ProjectLayers:
@@ -46,7 +50,9 @@ class ProjectLayers:
 
     def __init__(self, viewer: Viewer, session: Session) -> None:
         self._viewer, self._session = viewer, session
-        self._segments: SegmentView | None = None
+        self._segments: ShownSegments | None = None
+        self._stamp: list[int] = []  # of the affinities that are shown
+        self._channels: set[str] = set()  # layers of affinities
         session.project_opened.connect(self._show_project)
         session.affinities_changed.connect(self._show_affinities)
         session.segmentation_changed.connect(self._show_segmentation)
@@ -69,10 +75,17 @@ class ProjectLayers:
         layer.mode = "paint"
         layer.n_edit_dimensions = 2
 
+    def show_labels(self, labels: Volume) -> None:
+        """Show labels that are not painted here, and cannot be changed."""
+        self._put(ANNOTATIONS, labels.dask(), "labels", opacity=0.5).editable = False
+
     def _show_project(self, project: Project) -> None:
-        for layer in [layer for layer in self._viewer.layers if _OURS in layer.metadata and layer.name in _ALL]:
+        ours = {*_ALL, *self._channels}
+        for layer in [layer for layer in self._viewer.layers if _OURS in layer.metadata and layer.name in ours]:
             self._viewer.layers.remove(layer)  # of the project before
-        self._segments = None
+        if self._segments is not None:
+            self._segments.forget()
+            self._segments = None
         try:
             data, attributes, kind = volume_layer(self._session.volume, name=IMAGE, as_labels=False)
         except TokenUnifyError as error:
@@ -99,26 +112,46 @@ class ProjectLayers:
 
     def _show_affinities(self, path: Path) -> None:
         """Show boundaries and affinities; while a prediction writes, what has come since."""
-        if not (path / "0" / "zarr.json").exists():
+        try:
+            stamp = [(path / name / "zarr.json").stat().st_mtime_ns for name in ("0", ".")]
+            store = open_affinities(path)
+        except (OSError, TokenUnifyError):  # not all of it is there yet
             return
+        layers = [layer for layer in self._viewer.layers if layer.name in {BOUNDARIES, *self._channels}]
+        if stamp == self._stamp and layers:
+            for layer in layers:
+                layer.refresh(highlight=False, extent=False)
+            return
+        self._stamp = stamp
         array = zarr.open_array(path / "0", mode="r")
-        origin = self._origin_of(path)
-        if self._layer(BOUNDARIES) is None and array.shape[0] >= 3:
-            self._put(AFFINITIES, ColourView(array), "image", origin, rgb=True, visible=False)
-        self._put(BOUNDARIES, BoundaryView(array), "image", origin, blending="additive", contrast_limits=(0, 255))
+        for first in range(0, array.shape[0], 3):
+            name = AFFINITIES if first == 0 else f"{AFFINITIES} {first + 1}-{min(first + 3, array.shape[0])}"
+            self._channels.add(name)
+            self._put(name, ColourView(array, first), "image", store.origin, rgb=True, visible=False)
+        boundaries = BoundaryView(array, store)
+        self._put(BOUNDARIES, boundaries, "image", store.origin, **_OVER_IMAGE, colormap="bop orange")
+        for name in (BEFORE, PREVIEW):  # they would lie over what they were a preview of
+            layer = self._layer(name)
+            if layer is not None:
+                layer.visible = False
 
     def _show_segmentation(self, segmentation: Segmentation) -> None:
-        self._segments = segmentation.view(self._session.state.threshold if segmentation.tree is not None else None)
+        if self._segments is not None:
+            self._segments.forget()
+        self._segments = ShownSegments(segmentation, self._session.state.threshold)
+        self._segments.changed.connect(self._redraw)
         z, y, x = segmentation.spec.get("origin", (0, 0, 0))
-        self._put(SEGMENTS, self._segments, "labels", (z, y, x), opacity=0.5)
+        self._put(SEGMENTS, self._segments, "labels", (z, y, x), opacity=0.5).editable = False
 
     def _show_state(self, state: ProjectState) -> None:
         """Show the segments of another threshold: only the table changes, no voxel is read again."""
-        segmentation, layer = self._session.segmentation, self._layer(SEGMENTS)
-        if segmentation is None or segmentation.tree is None or layer is None or self._segments is None:
-            return
-        self._segments.set_table(segmentation.at(state.threshold))
-        layer.refresh()
+        if self._segments is not None:
+            self._segments.move(state.threshold)
+
+    def _redraw(self) -> None:
+        layer = self._layer(SEGMENTS)
+        if layer is not None:
+            layer.refresh(thumbnail=False, highlight=False, extent=False)
 
     def _show_preview(self, job: Job, event: Event) -> None:
         if not isinstance(event, Preview):
@@ -128,17 +161,8 @@ class ProjectLayers:
         except (OSError, ValueError):  # replaced meanwhile
             return
         origin = Box.parse(event.box).start
-        looks = {"blending": "additive", "contrast_limits": (0, 255), "colormap": "magenta"}
-        if event.step == 0:
-            self._put(BEFORE, BoundaryView(array), "image", origin, **looks, visible=False)
-        else:
-            self._put(PREVIEW, BoundaryView(array), "image", origin, **looks)
-
-    def _origin_of(self, path: Path) -> Triple:
-        """Return where affinities begin in the volume, in voxels."""
-        from napari_tokenunify.segment.affinity_store import open_affinities
-
-        return open_affinities(path).origin
+        name, visible = (BEFORE, False) if event.step == 0 else (PREVIEW, True)
+        self._put(name, BoundaryView(array), "image", origin, **_OVER_IMAGE, colormap="magenta", visible=visible)
 
     def _layer(self, name: str) -> Layer | None:
         return next((layer for layer in self._viewer.layers if layer.name == name), None)
@@ -173,4 +197,4 @@ class ProjectLayers:
         return self._viewer.add_layer(Layer.create(data, attributes, kind))
 
 
-_ALL: Final = (IMAGE, ANNOTATIONS, BOUNDARIES, AFFINITIES, SEGMENTS, BEFORE, PREVIEW)
+_ALL: Final = (IMAGE, ANNOTATIONS, BOUNDARIES, AFFINITIES, SEGMENTS, BEFORE, PREVIEW, PICKED, SURFACE)

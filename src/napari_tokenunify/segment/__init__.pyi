@@ -4,6 +4,9 @@ from .affinity_store import write_affinities as write_affinities
 from .agglomeration import METHODS as METHODS
 from .agglomeration import Agglomeration as Agglomeration
 from .agglomeration import agglomerate as agglomerate
+from .annotation_places import SuggestedPlace as SuggestedPlace
+from .annotation_places import Suggestions as Suggestions
+from .annotation_places import suggest_places as suggest_places
 from .crop_scores import crop_scores as crop_scores
 from .evaluation import evaluate as evaluate
 from .merge_tree import MergeTree as MergeTree
@@ -30,6 +33,8 @@ __all__ = [
     "Prediction",
     "RegionGraph",
     "Segmentation",
+    "SuggestedPlace",
+    "Suggestions",
     "Tuning",
     "agglomerate",
     "crop_scores",
@@ -39,6 +44,7 @@ __all__ = [
     "predict",
     "predict_volume",
     "segment",
+    "suggest_places",
     "tune",
     "worst_neurons",
     "write_affinities",

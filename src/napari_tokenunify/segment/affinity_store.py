@@ -15,6 +15,7 @@ from napari_tokenunify.data.source import Location
 from napari_tokenunify.data.volume import open_volume
 from napari_tokenunify.errors import SegmentError, VolumeError
 from napari_tokenunify.geometry import Box
+from napari_tokenunify.project import whole_folder
 from napari_tokenunify.segment.affinity_writer import (
     DTYPES,
     KEY,
@@ -25,7 +26,6 @@ from napari_tokenunify.segment.affinity_writer import (
     decode,
     encode,
     read_done,
-    whole_folder,
 )
 
 if TYPE_CHECKING:
@@ -259,7 +259,7 @@ def write_affinities(
     if array.dtype != np.uint8 and not (array.min() >= -_TOLERANCE and array.max() <= 1 + _TOLERANCE):
         raise SegmentError(f"{path}: is not written: affinities lie in 0..1, but these have NaN or other values.")
     layout = AffinityLayout((array.shape[1], array.shape[2], array.shape[3]), known, dtype, voxel_size_nm)
-    with whole_folder(path) as part:
+    with whole_folder(path, SegmentError) as part:
         writer = AffinityWriter.create(part, layout)
         for cell, block in _cells(layout.shape, layout.cell, Box.whole(layout.shape)):
             values = array[(slice(None), *block.slices)]

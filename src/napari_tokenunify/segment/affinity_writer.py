@@ -11,8 +11,6 @@ import json
 import math
 import os
 import shutil
-import uuid
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -21,9 +19,10 @@ import zarr
 from zarr.codecs import ZstdCodec
 
 from napari_tokenunify.errors import SegmentError
+from napari_tokenunify.project import whole_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -136,7 +135,7 @@ class AffinityWriter:
         SegmentError
             If it cannot be written.
         """
-        with whole_folder(path) as part:
+        with whole_folder(path, SegmentError) as part:
             _create(part, layout)
             (part / WORK).mkdir()
         return cls(path, layout)
@@ -235,30 +234,6 @@ def mend_done(work: Path) -> list[Triple]:
         if whole < len(content):
             os.truncate(file, whole)
     return done
-
-
-@contextmanager
-def whole_folder(path: Path) -> Iterator[Path]:
-    """Give a name under which a folder is to be made; it gets its own name once all is in it.
-
-    Raises
-    ------
-    SegmentError
-        If something is there already, or it cannot be written.
-    """
-    if path.exists():
-        raise SegmentError(f"{path}: is there already, and is not overwritten; delete it or choose another name.")
-    part = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield part
-        part.rename(path)
-    except OSError as error:
-        raise SegmentError(
-            f"{path}: cannot be written ({error.strerror or error}); make room or choose another place."
-        ) from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
 
 
 def _create(folder: Path, layout: AffinityLayout) -> None:

@@ -21,8 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import numpy as np
 
 from napari_tokenunify.errors import SegmentError
-from napari_tokenunify.project import whole_file
-from napari_tokenunify.segment.affinity_writer import whole_folder
+from napari_tokenunify.project import whole_file, whole_folder
 from napari_tokenunify.segment.blocks.run import WORK
 from napari_tokenunify.segment.fragment_store import (
     FRAGMENTS,
@@ -32,6 +31,7 @@ from napari_tokenunify.segment.fragment_store import (
     create_fragments,
 )
 from napari_tokenunify.segment.merge_tree import MergeTree
+from napari_tokenunify.segment.names import named
 from napari_tokenunify.segment.region_graph import RegionGraph
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ class Segmentation:
         z, y, x = fragments.shape
         about = {"method": None, "value": None, "voxel_size_nm": None, "origin": (0, 0, 0), **(spec or {})}
         about |= {"shape": (z, y, x), "fragments": graph.nodes}
-        with whole_folder(folder) as part:
+        with whole_folder(folder, SegmentError) as part:
             part.mkdir()
             store = create_fragments(part / FRAGMENTS, (z, y, x), SHARD, about["voxel_size_nm"], about["origin"])
             store[:] = fragments
@@ -176,8 +176,13 @@ class Segmentation:
         return MergeTree(self.nodes, pairs, scores)
 
     @cached_property
+    def sizes(self) -> NDArray[np.int64]:
+        """Voxels of each fragment, int64 (nodes + 1,); entry 0 is 0."""
+        return np.array(self.graph.sizes)
+
+    @cached_property
     def table(self) -> NDArray[np.uint64]:
-        """Segment of each fragment as agglomerated, uint64 (nodes + 1,); entry 0 is 0."""
+        """Segment of each fragment as agglomerated, uint64 (nodes + 1,), called by its largest; entry 0 is 0."""
         table = np.array(self._load(_TABLE))
         if table.shape != (self.nodes + 1,) or table.dtype != np.uint64:
             raise SegmentError(f"{self.folder}: {_TABLE} is one of other fragments; copy the folder again.")
@@ -194,7 +199,8 @@ class Segmentation:
         Returns
         -------
         ndarray of uint64, shape (nodes + 1,)
-            Segment of each fragment; entry 0 is 0.
+            Segment of each fragment, called by its largest, so that a segment keeps its name while it grows; entry 0
+            is 0.
 
         Raises
         ------
@@ -206,7 +212,7 @@ class Segmentation:
                 f"{self.folder}: was made by {self.spec['method']}, which has no threshold to move; segment again with "
                 "another value, or with the method waterz or mean."
             )
-        return self.tree.table(threshold)
+        return named(self.tree.table(threshold), self.sizes)
 
     def view(self, threshold: float | None = None) -> SegmentView:
         """Return the segments as a lazy array (z, y, x) of uint64.
@@ -283,7 +289,7 @@ def write_parts(folder: Path, graph: RegionGraph, table: NDArray[np.uint64], tre
         If they cannot be written.
     """
     parts: dict[str, NDArray[Any]] = {f"{_GRAPH}/{name}.npy": getattr(graph, name) for name in _ARRAYS}
-    parts[_TABLE] = table
+    parts[_TABLE] = named(table, graph.sizes)
     if tree is not None:
         parts |= {f"{_TREE}/pairs.npy": tree.pairs, f"{_TREE}/scores.npy": tree.scores}
     for name, array in parts.items():
@@ -302,3 +308,9 @@ def write_spec(folder: Path, spec: dict[str, Any]) -> None:
     about = {"kind": KIND, "format": FORMAT, "has_tree": (folder / _TREE).is_dir(), **spec}
     with whole_file(folder / SPEC, SegmentError) as part:
         part.write_text(json.dumps(about, indent=1), encoding="utf-8")
+
+
+def get_ready() -> None:
+    """Load and compile what `Segmentation.at` needs: it takes a second, once a process; for a thread that has time."""
+    tree = MergeTree(1, np.empty((0, 2), np.uint64), np.empty(0, np.float32))
+    named(tree.table(0.0), np.zeros(2, np.int64))

@@ -1,0 +1,75 @@
+"""ShownSegments: the segments of a layer; another threshold is computed in a thread and never waited for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from napari.utils.notifications import show_error
+from psygnal import Signal
+
+from napari_tokenunify.gui.background import Background
+from napari_tokenunify.segment.fragment_store import SegmentView
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from napari_tokenunify.segment.segmentation import Segmentation
+
+
+class ShownSegments(SegmentView):
+    """A lazy (z, y, x) array of segments that knows what it shows.
+
+    Parameters
+    ----------
+    segmentation : Segmentation
+        Whose fragments.
+    threshold : float
+        Where to begin; of no account for a method without a threshold.
+
+    Attributes
+    ----------
+    segmentation : Segmentation
+        As given.
+    threshold : float
+        What is shown now; the last that was asked for may still be on its way.
+    changed : Signal()
+        There is another table.
+    """
+
+    changed = Signal()
+
+    def __init__(self, segmentation: Segmentation, threshold: float) -> None:
+        table = segmentation.table if segmentation.tree is None else segmentation.at(threshold)
+        super().__init__(segmentation.fragments, table)
+        self.segmentation, self.threshold = segmentation, threshold
+        self._wanted = threshold
+        self._work = Background(None)
+        self._work.done.connect(self._take)
+        self._work.failed.connect(show_error)
+
+    @property
+    def table(self) -> NDArray[np.uint64]:
+        """Segment of each fragment as shown, uint64 (nodes + 1,)."""
+        return self._table
+
+    def move(self, threshold: float) -> None:
+        """Show another threshold soon; of several that come quickly, the last."""
+        self._wanted = threshold
+        if not self._work.busy:
+            self._begin()
+
+    def forget(self) -> None:
+        """Want nothing that is on its way."""
+        self._work.forget()
+
+    def _begin(self) -> None:
+        threshold, segmentation = self._wanted, self.segmentation
+        if threshold != self.threshold and segmentation.tree is not None:
+            self._work.start(lambda: (threshold, segmentation.at(threshold)))
+
+    def _take(self, found: tuple[float, NDArray[np.uint64]]) -> None:
+        self.threshold, table = found
+        self.set_table(table)
+        self.changed.emit()
+        self._begin()

@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from napari_tokenunify.chain import Chain, read_chain, run_chain, stage_config
+from napari_tokenunify.config import RunConfig
+from napari_tokenunify.data import open_volume
+from napari_tokenunify.errors import ConfigError
+from napari_tokenunify.events import Message
+from napari_tokenunify.pipeline import STAGES
+from napari_tokenunify.project import Project, ProjectState
+from tests.train.test_finetuning import data  # noqa: F401 - a fixture
+
+WHOLE = """
+project: p.tokenunify
+volume: raw.npy
+voxel_size: 10,10,10
+annotations: labels.npy
+model: {seed}
+finetune: {{steps: 2, crop: [8, 32, 32], device: cpu, precision: fp32, workers: 0}}
+predict: {{device: cpu}}
+segment:
+evaluate: {{worst: 0}}
+export: {{format: tiff, out: segments.tif}}
+"""
+
+
+def finish(generator):
+    said = []
+    while True:
+        try:
+            said.append(next(generator))
+        except StopIteration as end:
+            return end.value, said
+
+
+def test_a_file_says_the_whole_chain_and_a_second_time_only_what_is_missing_is_done(data):  # noqa: F811
+    file = data / "chain.yaml"
+    file.write_text(WHOLE.format(seed=data / "seed"))
+    result, _ = finish(STAGES["run"].run(RunConfig(file=str(file))))
+    assert list(result) == ["out", "finetune", "predict", "segment", "evaluate", "export"]
+    assert (result["finetune"]["steps"], result["predict"]["complete"]) == (2, True)
+    assert 0 <= result["evaluate"]["voi"] < 20
+    assert open_volume(str(data / "segments.tif")).shape == (16, 64, 64)
+    assert Project(data / "p.tokenunify").state.trained == result["finetune"]["out"]
+
+    (data / "segments.tif").unlink()
+    again, said = finish(STAGES["run"].run(RunConfig(file=str(file))))
+    assert (again["predict"]["tiles"], again["predict"]["out"]) == (0, result["predict"]["out"])
+    assert any("finished already" in event.text for event in said if isinstance(event, Message))
+    assert (data / "segments.tif").exists()
+
+
+def test_only_steps_that_are_named_are_done(data):  # noqa: F811
+    chain = Chain(project=str(data / "p"), volume=str(data / "raw.npy"), model=str(data / "seed"), predict={})
+    result, _ = finish(run_chain(chain))
+    assert list(result) == ["out", "predict"]
+
+
+def test_a_slip_in_the_last_step_is_told_before_the_first_is_done(data):  # noqa: F811
+    project = data / "p"
+    chain = Chain(project=str(project), volume=str(data / "raw.npy"), predict={}, export={"formt": "tiff"})
+    with pytest.raises(ConfigError, match="export: there is no setting formt"):
+        next(run_chain(chain))
+    assert not (project / "affinities.zarr").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("volume: [", "is no YAML"),
+        ("- volume", "must say"),
+        ("project: p", "volume is missing"),
+        ("{project: p, volume: v, volme: w}", "there is no setting volme"),
+        ("{project: p, volume: v, predict: 3}", "predict"),
+        ("!!python/object/apply:os.system ['true']", "is no YAML"),
+    ],
+)
+def test_a_file_that_says_nothing_useful_is_told_in_one_sentence(tmp_path: Path, text: str, said: str):
+    file = tmp_path / "chain.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match=said):
+        read_chain(file)
+
+
+def test_paths_count_from_the_file_and_addresses_stay(tmp_path: Path):
+    file = tmp_path / "chain.yaml"
+    file.write_text(json.dumps({"project": "p", "volume": "https://here/x.zarr", "annotations": "sub/a.h5::labels"}))
+    chain = read_chain(file)
+    assert (chain.project, chain.volume) == (str(tmp_path / "p"), "https://here/x.zarr")
+    assert chain.annotations == str(tmp_path / "sub/a.h5::labels")
+
+
+def test_a_project_of_another_volume_is_not_taken(tmp_path: Path):
+    np.save(tmp_path / "a.npy", np.zeros((4, 4, 4), np.uint8))
+    Project.create(tmp_path / "p", ProjectState(volume="another.tif"))
+    with pytest.raises(ConfigError, match=r"is a project of another\.tif"):
+        next(run_chain(Chain(project=str(tmp_path / "p"), volume=str(tmp_path / "a.npy"), predict={})))
+
+
+def test_a_trained_network_is_the_one_that_predicts(tmp_path: Path):
+    project = Project.create(tmp_path / "p", ProjectState(volume="v", model="small"))
+    assert stage_config(project, "predict").model == "small"
+    project.change(trained="runs/finetune-1")
+    assert stage_config(project, "predict").model == "runs/finetune-1"
