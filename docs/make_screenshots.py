@@ -3,7 +3,7 @@
     NTU_DATA=../shared/data xvfb-run -a -s "-screen 0 1366x768x24" python docs/make_screenshots.py --minutes 5
 
 On the FIB-25 volume of which 50 sections are labelled sparsely (CC BY 4.0, Takemura et al.), found in `NTU_DATA`; or on
-any other volume and labels. Everything is done by pressing what a user presses; it ends with an error where a step fails.
+any other volume and labels. All is done by pressing what a user presses; it ends with an error where a step fails.
 """
 
 import argparse
@@ -95,7 +95,7 @@ def main() -> None:
 def take_all(tour: Tour, place: Path, chosen: argparse.Namespace) -> None:
     """Go through the steps as a user would."""
     viewer, panel = tour.viewer, tour.panel
-    viewer.open(chosen.volume, plugin="napari-tokenunify")
+    viewer.open(chosen.volume.partition("::")[0], plugin="napari-tokenunify")
     settle(2.0)
     data = tour.show("Data")
     data.voxel_size.setText(chosen.voxel_size)
@@ -126,13 +126,10 @@ def take_all(tour: Tour, place: Path, chosen: argparse.Namespace) -> None:
     tour.picture("predict")
     print(wait(panel, "predict", 60))
     print(wait(panel, "segment", 30))
-    for layer in viewer.layers:
-        layer.visible = layer.name in {"image", "segments"}
     tour.picture("segments")
     segment.threshold.setValue(650)
     middle = [n // 2 for n in open_volume(chosen.volume).shape]
-    picked = int(viewer.layers["segments"].data[chosen.section, middle[1], middle[2]])
-    segment.picking.picked.choose(picked)
+    segment.picking.picked.pick(int(viewer.layers["segments"].data.fragments[chosen.section, middle[1], middle[2]]))
     settle(2.0)
     tour.picture("threshold_and_pick")
     segment.picking.solid.click()

@@ -183,7 +183,7 @@ class _Details(QWidget):
         self.plot = pg.PlotWidget(background=None)
         self.plot.setLabel("bottom", "step")
         self.plot.setMinimumHeight(120)
-        self.plot.addLegend(offset=(-10, 10))
+        self.plot.addLegend(offset=(-4, 1), colCount=len(_SHOWN))
         self.plot.setMouseEnabled(x=False, y=False)
         self.plot.setMenuEnabled(False)
         self._lines: dict[str, pg.PlotDataItem] = {}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from napari.layers import Image
+    from napari.layers import Layer
     from napari.types import LayerData
 
     from napari_tokenunify.data import Volume
@@ -56,7 +56,7 @@ def volume_layer(volume: Volume, *, name: str | None = None, as_labels: bool | N
     return levels if len(levels) > 1 else levels[0], attributes, kind
 
 
-def layer_address(layer: Image) -> str | None:
+def layer_address(layer: Layer) -> str | None:
     """Return where a layer's data lie, if that is a file we can open; None if they are in memory."""
     ours = layer.metadata.get("tokenunify", {})
     if "uri" in ours:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import zarr
-from napari.layers import Image
+from napari.layers import Image, Labels
 
 from napari_tokenunify.errors import TokenUnifyError
 from napari_tokenunify.events import Preview
@@ -76,8 +76,12 @@ class ProjectLayers:
         layer.n_edit_dimensions = 2
 
     def show_labels(self, labels: Volume) -> None:
-        """Show labels that are not painted here, and cannot be changed."""
-        self._put(ANNOTATIONS, labels.dask(), "labels", opacity=0.5).editable = False
+        """Show labels that are not painted here and cannot be changed, in place of a layer that shows them already."""
+        layer = self._put(ANNOTATIONS, labels.dask(), "labels", opacity=0.5)
+        layer.editable = False
+        for other in self._viewer.layers:
+            if other is not layer and isinstance(other, Labels) and layer_address(other) == labels.uri:
+                other.visible = False
 
     def _show_project(self, project: Project) -> None:
         ours = {*_ALL, *self._channels}
@@ -130,10 +134,7 @@ class ProjectLayers:
             self._put(name, ColourView(array, first), "image", store.origin, rgb=True, visible=False)
         boundaries = BoundaryView(array, store)
         self._put(BOUNDARIES, boundaries, "image", store.origin, **_OVER_IMAGE, colormap="bop orange")
-        for name in (BEFORE, PREVIEW):  # they would lie over what they were a preview of
-            layer = self._layer(name)
-            if layer is not None:
-                layer.visible = False
+        self._step_back(BEFORE, PREVIEW, ANNOTATIONS)
 
     def _show_segmentation(self, segmentation: Segmentation) -> None:
         if self._segments is not None:
@@ -141,7 +142,10 @@ class ProjectLayers:
         self._segments = ShownSegments(segmentation, self._session.state.threshold)
         self._segments.changed.connect(self._redraw)
         z, y, x = segmentation.spec.get("origin", (0, 0, 0))
+        is_new = self._layer(SEGMENTS) is None
         self._put(SEGMENTS, self._segments, "labels", (z, y, x), opacity=0.5).editable = False
+        if is_new:
+            self._step_back(BEFORE, PREVIEW, ANNOTATIONS, BOUNDARIES)
 
     def _show_state(self, state: ProjectState) -> None:
         """Show the segments of another threshold: only the table changes, no voxel is read again."""
@@ -162,7 +166,16 @@ class ProjectLayers:
             return
         origin = Box.parse(event.box).start
         name, visible = (BEFORE, False) if event.step == 0 else (PREVIEW, True)
+        if visible and self._layer(name) is None:
+            self._step_back(ANNOTATIONS, BOUNDARIES, SEGMENTS)
         self._put(name, BoundaryView(array), "image", origin, **_OVER_IMAGE, colormap="magenta", visible=visible)
+
+    def _step_back(self, *names: str) -> None:
+        """Hide layers that would cover what comes newly; but not one that is being painted."""
+        active = self._viewer.layers.selection.active
+        for layer in self._viewer.layers:
+            if layer.name in names and not (layer is active and str(layer.mode) != "pan_zoom"):
+                layer.visible = False
 
     def _layer(self, name: str) -> Layer | None:
         return next((layer for layer in self._viewer.layers if layer.name == name), None)

@@ -277,4 +277,4 @@ class SegmentPanel(QWidget):
 
     def _segmented(self, segmentation: Segmentation) -> None:
         """Let the slider move, if the method has a threshold that can be moved."""
-        self.threshold.setEnabled(segmentation.tree is not None)
+        self.threshold.setEnabled(segmentation.spec["has_tree"])

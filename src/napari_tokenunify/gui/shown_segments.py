@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 from napari.utils.notifications import show_error
 from psygnal import Signal
 
@@ -11,7 +12,6 @@ from napari_tokenunify.gui.background import Background
 from napari_tokenunify.segment.fragment_store import SegmentView
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
     from napari_tokenunify.segment.segmentation import Segmentation
@@ -25,7 +25,7 @@ class ShownSegments(SegmentView):
     segmentation : Segmentation
         Whose fragments.
     threshold : float
-        Where to begin; of no account for a method without a threshold.
+        What to show soon; first comes what was saved. Of no account for a method without a threshold.
 
     Attributes
     ----------
@@ -40,13 +40,13 @@ class ShownSegments(SegmentView):
     changed = Signal()
 
     def __init__(self, segmentation: Segmentation, threshold: float) -> None:
-        table = segmentation.table if segmentation.tree is None else segmentation.at(threshold)
-        super().__init__(segmentation.fragments, table)
-        self.segmentation, self.threshold = segmentation, threshold
-        self._wanted = threshold
+        super().__init__(segmentation.fragments, segmentation.table)  # which is there at once
+        saved = segmentation.spec["value"]
+        self.segmentation, self.threshold = segmentation, np.nan if saved is None else float(saved)
         self._work = Background(None)
         self._work.done.connect(self._take)
         self._work.failed.connect(show_error)
+        self.move(threshold)
 
     @property
     def table(self) -> NDArray[np.uint64]:
@@ -65,7 +65,7 @@ class ShownSegments(SegmentView):
 
     def _begin(self) -> None:
         threshold, segmentation = self._wanted, self.segmentation
-        if threshold != self.threshold and segmentation.tree is not None:
+        if threshold != self.threshold and segmentation.spec["has_tree"]:
             self._work.start(lambda: (threshold, segmentation.at(threshold)))
 
     def _take(self, found: tuple[float, NDArray[np.uint64]]) -> None:
