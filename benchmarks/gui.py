@@ -38,6 +38,7 @@ def settle(seconds: float = 0.2) -> None:
     from qtpy.QtWidgets import QApplication
 
     end = time.perf_counter() + seconds
+    QApplication.processEvents()
     while time.perf_counter() < end:
         QApplication.processEvents()
 
@@ -93,13 +94,12 @@ def move_threshold(folder: Path) -> list[float]:
     panel.session.open_project(folder / "p.tokenunify")
     settle(3.0)
     drawn: list[float] = []
-    canvas = shown.window.qt_viewer.canvas if hasattr(shown.window, "qt_viewer") else shown.window._qt_viewer.canvas
-    canvas._scene_canvas.events.draw.connect(lambda _: drawn.append(time.perf_counter()), position="last")
+    shown.window._qt_viewer.canvas._scene_canvas.events.draw.connect(lambda _: drawn.append(time.perf_counter()), position="last")
     seconds = []
     for step in range(100, 900, 20):
         drawn.clear()
         began = time.perf_counter()
-        panel.segment.threshold.setValue(step)
+        panel.panels["Segment"].threshold.setValue(step)
         while not drawn and time.perf_counter() < began + 5:
             settle(0)
         seconds.append(drawn[-1] - began)
@@ -123,7 +123,7 @@ def start_job(folder: Path) -> list[float]:
     seconds = []
     for _ in range(3):
         began = time.perf_counter()
-        job = panel.session.start("finetune", panel.train.config())
+        job = panel.session.start("finetune", panel.panels["Train"].config())
         seconds.append(time.perf_counter() - began)
         job.kill()
     panel.close_all()

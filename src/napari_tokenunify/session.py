@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from psygnal import Signal
 
+from napari_tokenunify import data
 from napari_tokenunify.chain import stage_config
 from napari_tokenunify.config import EvaluateConfig, ExportConfig, FinetuneConfig, PredictConfig, SegmentConfig
-from napari_tokenunify.data import create_labels, open_annotations, open_volume
 from napari_tokenunify.errors import ProjectError, TokenUnifyError
 from napari_tokenunify.export.formats import FORMATS
 from napari_tokenunify.geometry import Box, parse_voxel_size
@@ -110,7 +110,9 @@ class Session:
         """
         if self._volume is None:
             state = self.state
-            self._volume = open_volume(state.volume, parse_voxel_size(state.voxel_size) if state.voxel_size else None)
+            self._volume = data.open_volume(
+                state.volume, parse_voxel_size(state.voxel_size) if state.voxel_size else None
+            )
         return self._volume
 
     @property
@@ -128,7 +130,7 @@ class Session:
         """
         state = self.state
         where, boundary = uri or self.annotations, state.boundary_id
-        return partial(open_annotations, where, self.volume, boundary, zero_is_boundary=state.zero_is_boundary)
+        return partial(data.open_annotations, where, self.volume, boundary, zero_is_boundary=state.zero_is_boundary)
 
     @property
     def segmentation(self) -> Segmentation | None:
@@ -150,7 +152,7 @@ class Session:
         ProjectError
             If there is a project already, or it cannot be written.
         """
-        opened = open_volume(volume, parse_voxel_size(voxel_size) if voxel_size else None)
+        opened = data.open_volume(volume, parse_voxel_size(voxel_size) if voxel_size else None)
         self._open(Project.create(folder, ProjectState(volume=volume, voxel_size=voxel_size)))
         self._volume = opened
 
@@ -216,7 +218,7 @@ class Session:
         """
         store = self.project.annotations
         if not store.exists():
-            create_labels(store, self.volume.shape, self.volume.voxel_size_nm)
+            data.create_labels(store, self.volume.shape, self.volume.voxel_size_nm)
         return store / "0"
 
     def models(self) -> list[str]:

@@ -99,7 +99,7 @@ def test_what_was_checked_is_shown_again_and_not_computed_again(open_panel, imag
     before = panel.check.findings.count()
     assert before
     monkeypatch.setattr(
-        "napari_tokenunify.gui.kept_findings.check_volume", lambda volume: pytest.fail("was computed again")
+        "napari_tokenunify.data.check_volume", lambda volume: pytest.fail("was computed again")
     )
     again = open_panel()
     drop(again, tmp_path / "p.tokenunify")

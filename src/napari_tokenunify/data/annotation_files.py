@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from napari_tokenunify.data.drawn_labels import Drawing, Polygon, Unit, nearest_voxels
 from napari_tokenunify.errors import AnnotationError
@@ -215,6 +213,9 @@ def _read_swc(path: Path, to_voxels: ToVoxels) -> Drawing:
         raise AnnotationError(
             f"{path}: node {numbers[node]} hangs on node {parents[node]}, which does not exist: the file seems cut off."
         )
+    from scipy.sparse import coo_array  # here, as who only asks for names would wait for them
+    from scipy.sparse.csgraph import connected_components
+
     graph = coo_array((np.ones(len(child), bool), (child, parent)), shape=(len(nodes), len(nodes)))
     trees, tree = connected_components(graph, directed=False)
     roots = np.flatnonzero(parents < 0)

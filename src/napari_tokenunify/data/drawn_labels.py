@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from skimage.draw import polygon
 
 from napari_tokenunify.errors import AnnotationError
 from napari_tokenunify.geometry import Box, Triple, VoxelSize
@@ -213,6 +212,8 @@ def _box_of(points: NDArray[np.float64], margin: int) -> Box:
 
 
 def _fill(block: NDArray[np.uint64], shape: Polygon, start: NDArray[np.int64]) -> None:
+    from skimage.draw import polygon  # here, as who only asks for names would wait for it
+
     planes = np.moveaxis(block, shape.axis, 0)
     section = shape.section - start[shape.axis]
     if 0 <= section < len(planes):

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Final
 
 from qtpy.QtCore import QObject, QTimer, Signal
 
-from napari_tokenunify.data import check_annotations, summarise
 from napari_tokenunify.errors import TokenUnifyError
 from napari_tokenunify.gui.background import Background
 
@@ -105,6 +104,8 @@ class AnnotationCount(QObject):
         self._again = False
 
         def count() -> tuple[Counted, float]:
+            from napari_tokenunify.data import check_annotations, summarise  # here, as they load much of SciPy
+
             started = time.perf_counter()
             annotations = opener()
             summary = summarise(annotations)

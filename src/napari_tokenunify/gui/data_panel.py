@@ -21,7 +21,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_tokenunify.data import open_volume
+from napari_tokenunify import data
 from napari_tokenunify.errors import ConfigError, ProjectError, TokenUnifyError, VolumeError
 from napari_tokenunify.geometry import parse_voxel_size
 from napari_tokenunify.gui.background import Background
@@ -134,23 +134,23 @@ class DataPanel(QWidget):
         if (Path(path) / "project.json").exists():
             self._open_project(Path(path))
             return
-        for data in read(path):
-            if data[0] is None:
+        for layer_data in read(path):
+            if layer_data[0] is None:
                 continue
-            layer = self._viewer.add_layer(Layer.create(*data))
+            layer = self._viewer.add_layer(Layer.create(*layer_data))
             if isinstance(layer, Image) and layer.visible:
                 self.image.setCurrentText(layer.name)
 
     def dragEnterEvent(self, event: QDragEnterEvent | None) -> None:
         """Take files and folders."""
-        data = None if event is None else event.mimeData()
-        if event is not None and data is not None and any(url.isLocalFile() for url in data.urls()):
+        dropped = None if event is None else event.mimeData()
+        if event is not None and dropped is not None and any(url.isLocalFile() for url in dropped.urls()):
             event.acceptProposedAction()
 
     def dropEvent(self, event: QDropEvent | None) -> None:
         """Open what is dropped."""
-        data = None if event is None else event.mimeData()
-        for url in data.urls() if data is not None else ():
+        dropped = None if event is None else event.mimeData()
+        for url in dropped.urls() if dropped is not None else ():
             if url.isLocalFile():
                 self.open_path(url.toLocalFile())
 
@@ -195,7 +195,7 @@ class DataPanel(QWidget):
         self.folder.setText(str(place / f"{name.replace(' ', '-')}{SUFFIX}"))
         self._looking.forget()
         if size is None and source is not None:  # another reader may have passed over what the file says
-            self._looking.start(lambda: open_volume(source).voxel_size_nm)
+            self._looking.start(lambda: data.open_volume(source).voxel_size_nm)
 
     def _fill_in_size(self, size: VoxelSize | None, says_the_file: bool) -> None:
         text = "" if size is None else ",".join(f"{step:g}" for step in size)
@@ -298,7 +298,7 @@ def _check_is_free(folder: Path) -> None:
 def _can_be_opened(address: str, layer: Image) -> bool:
     """Whether we can open a layer's file; if not, but the layer is in memory, that can be kept."""
     try:
-        open_volume(address)
+        data.open_volume(address)
     except VolumeError:
         try:
             in_memory(layer)

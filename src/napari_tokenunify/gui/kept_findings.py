@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from napari_tokenunify.data import Finding, check_volume
+from napari_tokenunify.data import Finding
 from napari_tokenunify.errors import ProjectError
 from napari_tokenunify.project import whole_file
 
@@ -26,6 +26,8 @@ def check_and_keep(volume: Volume, path: Path) -> Generator[Event, None, list[Fi
     ProjectError
         If it cannot be written.
     """
+    from napari_tokenunify.data import check_volume  # here, as it loads much of SciPy
+
     findings = yield from check_volume(volume)
     with whole_file(path, ProjectError) as part:
         part.write_text(json.dumps([asdict(finding) for finding in findings], indent=1) + "\n", encoding="utf-8")

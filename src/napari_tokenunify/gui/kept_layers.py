@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import zarr
-from zarr.storage import LocalStore
 
 from napari_tokenunify.data.annotation_files import read_drawing
 from napari_tokenunify.errors import ConfigError, ProjectError
@@ -39,6 +37,9 @@ def file_of(layer: Layer) -> str | None:
     if address is not None or not hasattr(layer, "multiscale"):
         return address
     data = finest(layer)
+    import zarr  # here, as a widget that opens would wait for it
+    from zarr.storage import LocalStore
+
     if isinstance(data, zarr.Array) and isinstance(data.store, LocalStore):
         return str(Path(data.store.root) / data.path)
     return None

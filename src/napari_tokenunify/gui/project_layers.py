@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
-import zarr
 from napari.layers import Image, Labels
 
+from napari_tokenunify import segment
 from napari_tokenunify.errors import TokenUnifyError
 from napari_tokenunify.events import Preview
 from napari_tokenunify.geometry import Box
 from napari_tokenunify.gui.affinity_views import BoundaryView, ColourView
 from napari_tokenunify.gui.layers import layer_address, volume_layer
 from napari_tokenunify.gui.shown_segments import ShownSegments
-from napari_tokenunify.segment.affinity_store import open_affinities
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -69,7 +68,7 @@ class ProjectLayers:
         TokenUnifyError
             If they cannot be made.
         """
-        array = zarr.open_array(self._session.painted_labels(), mode="r+")
+        array = _array(self._session.painted_labels(), "r+")
         layer = self._put(ANNOTATIONS, array, "labels")
         self._viewer.layers.selection = {layer}
         layer.mode = "paint"
@@ -97,7 +96,7 @@ class ProjectLayers:
             return
         self._show_image(project.state.volume, data, attributes, kind)
         if project.annotations.exists() and project.state.annotations is None:
-            self._put(ANNOTATIONS, zarr.open_array(project.annotations / "0", mode="r+"), "labels")
+            self._put(ANNOTATIONS, _array(project.annotations / "0", "r+"), "labels")
         if project.affinities.exists():
             self._show_affinities(project.affinities)
         if self._session.segmentation is not None:
@@ -118,7 +117,7 @@ class ProjectLayers:
         """Show boundaries and affinities; while a prediction writes, what has come since."""
         try:
             stamp = [(path / name / "zarr.json").stat().st_mtime_ns for name in ("0", ".")]
-            store = open_affinities(path)
+            store = segment.open_affinities(path)
         except (OSError, TokenUnifyError):  # not all of it is there yet
             return
         layers = [layer for layer in self._viewer.layers if layer.name in {BOUNDARIES, *self._channels}]
@@ -127,7 +126,7 @@ class ProjectLayers:
                 layer.refresh(highlight=False, extent=False)
             return
         self._stamp = stamp
-        array = zarr.open_array(path / "0", mode="r")
+        array = _array(path / "0", "r")
         for first in range(0, array.shape[0], 3):
             name = AFFINITIES if first == 0 else f"{AFFINITIES} {first + 1}-{min(first + 3, array.shape[0])}"
             self._channels.add(name)
@@ -208,6 +207,12 @@ class ProjectLayers:
         from napari.layers import Layer
 
         return self._viewer.add_layer(Layer.create(data, attributes, kind))
+
+
+def _array(path: Path, mode: Literal["r", "r+"]) -> Any:
+    import zarr  # here, as a widget that opens would wait for it
+
+    return zarr.open_array(path, mode=mode)
 
 
 _ALL: Final = (IMAGE, ANNOTATIONS, BOUNDARIES, AFFINITIES, SEGMENTS, BEFORE, PREVIEW, PICKED, SURFACE)

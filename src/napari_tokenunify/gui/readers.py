@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_tokenunify.data import list_datasets, open_volume
+from napari_tokenunify import data
 from napari_tokenunify.errors import TokenUnifyError, VolumeError
 from napari_tokenunify.gui.layers import volume_layers
 
@@ -52,7 +52,7 @@ def read(path: Paths) -> list[LayerData]:
 def _layers(uri: str) -> list[LayerData]:
     from napari.utils.notifications import show_info
 
-    names = list_datasets(uri)
+    names = data.list_datasets(uri)
     if len(names) > MOST_DATASETS:
         show_info(f"{uri} holds {len(names)} datasets; opened are the first {MOST_DATASETS}. Also there: "
                   f"{', '.join(names[MOST_DATASETS:])}. Open one with {uri}::NAME.")  # fmt: skip
@@ -60,7 +60,7 @@ def _layers(uri: str) -> list[LayerData]:
     problems = []
     for name in names[:MOST_DATASETS]:
         try:
-            volumes.append(open_volume(f"{uri}::{name}" if name else uri))
+            volumes.append(data.open_volume(f"{uri}::{name}" if name else uri))
         except VolumeError as error:
             problems.append(error)
     if not volumes:

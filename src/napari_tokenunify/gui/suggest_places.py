@@ -12,8 +12,6 @@ from napari_tokenunify.errors import TokenUnifyError
 from napari_tokenunify.gui.background import Background
 from napari_tokenunify.gui.listening import listen
 from napari_tokenunify.gui.look_at import look_at
-from napari_tokenunify.segment.affinity_store import open_affinities
-from napari_tokenunify.segment.annotation_places import suggest_places
 
 if TYPE_CHECKING:
     from napari import Viewer
@@ -80,6 +78,8 @@ class SuggestPlaces(QWidget):
         most = _MOST + len(self._visited)
 
         def look() -> Suggestions:
+            from napari_tokenunify.segment import open_affinities, suggest_places
+
             known = None if annotations is None else annotations()
             return suggest_places(open_affinities(path), known, most)
 

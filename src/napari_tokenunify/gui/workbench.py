@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakValueDictionary
 
 from napari.utils.notifications import show_error, show_info, show_warning
+from qtpy.QtCore import QTimer
 
 from napari_tokenunify.gui.closing_guard import ClosingGuard
 from napari_tokenunify.gui.job_watch import JobWatch
@@ -39,7 +40,7 @@ class Workbench:
         self.session.said.connect(_notify)
         self.session.project_opened.connect(self._opened)
         self._preparing = Thread(target=_prepare, daemon=True)
-        self._preparing.start()
+        QTimer.singleShot(_SHOWN_MS, self._preparing.start)
 
     @classmethod
     def of(cls, viewer: Viewer, widget: QWidget) -> Workbench:
@@ -54,7 +55,8 @@ class Workbench:
     def close(self) -> None:
         """Look after nothing any more; jobs go on."""
         self.watch.close()
-        self._preparing.join()
+        if self._preparing.is_alive():
+            self._preparing.join()
 
     def _runs(self) -> list[Path]:
         return list(reversed(self.session.project.runs)) if self.session.is_open else []
@@ -64,7 +66,8 @@ class Workbench:
 
 
 def _prepare() -> None:
-    """Load what segments need while the user looks for her data."""
+    """Load what volumes and segments need while the user looks for her data."""
+    from napari_tokenunify.data import open_annotations, open_volume  # noqa: F401
     from napari_tokenunify.segment.segmentation import get_ready
 
     get_ready()
@@ -74,4 +77,5 @@ def _notify(text: str, level: str) -> None:
     {"info": show_info, "warning": show_warning, "error": show_error}[level](text)
 
 
+_SHOWN_MS: Final = 300  # after which the widget has been drawn, and there is time for other things
 _BENCHES: Final[WeakValueDictionary[int, Any]] = WeakValueDictionary()

@@ -17,9 +17,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-import zarr
 from imagecodecs import BloscError, blosc_decode
-from zarr.codecs import BloscCodec
 
 from napari_tokenunify.errors import SegmentError
 
@@ -38,7 +36,6 @@ FRAGMENTS: Final = "fragments.zarr"  # in the folder of a segmentation
 CHUNK: Final = (4, 128, 128)
 SHARD: Final = (64, 512, 512)
 # Of what Blosc offers, lz4hc without shuffle decodes ids fastest and packs them second best (zstd: twice as slow).
-_CODEC: Final = BloscCodec(cname="lz4hc", clevel=5, shuffle="noshuffle", typesize=8)
 _CACHE_BYTES: Final = 64 << 20
 _MISSING: Final = 2**64 - 1  # no id: a file that was lost is not taken for one without fragments
 _NO_CHUNK: Final = 2**64 - 1  # in a shard's index
@@ -74,6 +71,9 @@ def create_fragments(
     SegmentError
         If it cannot be written.
     """
+    import zarr  # here and below, as who shows segments would wait for it: it is slow to load
+    from zarr.codecs import BloscCodec
+
     try:
         group = zarr.open_group(path, mode="w", zarr_format=3)
         group.attrs["ome"] = _ome(voxel_size_nm, origin)
@@ -83,7 +83,7 @@ def create_fragments(
             dtype="uint64",
             shards=block,
             chunks=tuple(chunk if n % chunk == 0 else n for chunk, n in zip(CHUNK, block, strict=True)),
-            compressors=_CODEC,
+            compressors=BloscCodec(cname="lz4hc", clevel=5, shuffle="noshuffle", typesize=8),
             fill_value=_MISSING,
             dimension_names=("z", "y", "x"),
         )
@@ -94,6 +94,8 @@ def create_fragments(
 
 def writable_fragments(path: Path) -> Any:
     """Open a store of fragments for reading and writing, as a zarr array."""
+    import zarr
+
     return zarr.open_array(path / "0", mode="r+")
 
 
@@ -141,6 +143,9 @@ class StoredFragments:
     ndim = 3
 
     def __init__(self, path: Path, nodes: int | None = None) -> None:
+        import zarr
+        from zarr.codecs import BloscCodec
+
         self.path, self.nodes = Path(path), nodes
         try:
             stored: Any = zarr.open_array(self.path / "0", mode="r", zarr_format=3)
