@@ -94,7 +94,8 @@ def move_threshold(folder: Path) -> list[float]:
     panel.session.open_project(folder / "p.tokenunify")
     settle(3.0)
     drawn: list[float] = []
-    shown.window._qt_viewer.canvas._scene_canvas.events.draw.connect(lambda _: drawn.append(time.perf_counter()), position="last")
+    canvas = shown.window._qt_viewer.canvas._scene_canvas
+    canvas.events.draw.connect(lambda _: drawn.append(time.perf_counter()), position="last")
     seconds = []
     for step in range(100, 900, 20):
         drawn.clear()
