@@ -158,8 +158,8 @@ def test_a_full_disk_is_one_sentence_and_leaves_the_earlier_export(folder, tmp_p
     out = tmp_path / f"x{FORMATS[kind].suffix}"
     run(config_of(folder, out, kind))
     before = out.stat().st_mtime_ns
-    words = [sys.executable, "-m", "napari_tokenunify", "export", "--segmentation", str(folder)]
-    words += ["--format", kind, "--out", str(out), "--overwrite"]
+    words = [sys.executable, "-B", "-m", "napari_tokenunify", "export", "--segmentation", str(folder)]
+    words += ["--format", kind, "--out", str(out), "--overwrite"]  # -B: or half-written bytecode stays behind for all
 
     def shrink() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (300, 300))

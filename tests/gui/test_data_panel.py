@@ -98,9 +98,7 @@ def test_what_was_checked_is_shown_again_and_not_computed_again(open_panel, imag
     checked(qtbot, panel)
     before = panel.check.findings.count()
     assert before
-    monkeypatch.setattr(
-        "napari_tokenunify.data.check_volume", lambda volume: pytest.fail("was computed again")
-    )
+    monkeypatch.setattr("napari_tokenunify.data.check_volume", lambda volume: pytest.fail("was computed again"))
     again = open_panel()
     drop(again, tmp_path / "p.tokenunify")
     assert again.session.is_open

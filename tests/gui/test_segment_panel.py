@@ -193,7 +193,7 @@ def test_a_picked_segment_is_shown_in_3d_and_the_view_goes_back(show, session, q
     picking = panel.picking
     picking.pick.setChecked(True)
     click_at(viewer, (4, 20, 5))
-    visible = [layer.name for layer in viewer.layers if layer.visible]
+    visible, point = [layer.name for layer in viewer.layers if layer.visible], viewer.dims.point
     press(qtbot, picking.solid)
     assert viewer.dims.ndisplay == 2  # until it is made
     qtbot.waitUntil(lambda: viewer.dims.ndisplay == 3, timeout=PATIENCE_MS)
@@ -205,6 +205,7 @@ def test_a_picked_segment_is_shown_in_3d_and_the_view_goes_back(show, session, q
     press(qtbot, picking.solid)
     assert viewer.dims.ndisplay == 2
     assert [layer.name for layer in viewer.layers if layer.visible] == visible
+    qtbot.waitUntil(lambda: viewer.dims.point == point)
     assert picking.solid.text() == "Show in 3-D"
 
 
@@ -215,7 +216,7 @@ def test_napari_s_own_button_leads_back_from_3d_too(show, session, qtbot):
     qtbot.waitUntil(lambda: viewer.dims.ndisplay == 3, timeout=PATIENCE_MS)
     viewer.dims.ndisplay = 2
     assert viewer.layers["image"].visible
-    assert not viewer.layers[SURFACE].visible
+    assert SURFACE not in viewer.layers
 
 
 def test_without_a_network_nothing_can_be_predicted_and_the_reason_is_there(show, session):

@@ -73,6 +73,7 @@ def _end(how: str) -> None:
 def fill_the_disk(config: FullDiskConfig) -> Generator[Event, None, dict[str, Any]]:
     import resource
 
+    sys.dont_write_bytecode = True  # or half-written bytecode stays behind for all other processes
     resource.setrlimit(resource.RLIMIT_FSIZE, (config.room, config.room))
     try:
         for step in range(10_000):

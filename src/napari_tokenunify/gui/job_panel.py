@@ -111,7 +111,7 @@ class JobPanel(QWidget):
         self.details.setVisible(self.chosen is not None)
 
     def _make_rows(self, statuses: list[JobStatus]) -> None:
-        chosen = self.chosen
+        known, chosen = set(self._rows), self.chosen
         self.list.clear()
         self._rows = {}
         for status in statuses:
@@ -121,9 +121,10 @@ class JobPanel(QWidget):
             self.list.addItem(item)
             self.list.setItemWidget(item, row)
             self._rows[status.folder] = (item, row)
-        if self._rows:
-            wanted = self._rows.get(chosen) if chosen is not None else None
-            self.list.setCurrentItem((wanted or next(iter(self._rows.values())))[0])
+        newest = next(iter(self._rows), None)
+        if newest is not None:  # a new job is what the user waits for
+            wanted = chosen if chosen in self._rows and newest in known else newest
+            self.list.setCurrentItem(self._rows[wanted][0])
 
 
 class _Row(QWidget):

@@ -8,6 +8,7 @@ import numpy as np
 from napari.layers import Surface
 from napari.utils.colormaps import Colormap
 from psygnal import Signal
+from qtpy.QtCore import QTimer
 
 from napari_tokenunify.gui.background import Background
 from napari_tokenunify.gui.project_layers import SURFACE
@@ -51,6 +52,7 @@ class SurfaceView:
         self._viewer = viewer
         self._hidden: list[Layer] = []
         self._camera: dict[str, Any] = {}
+        self._point: tuple[float, ...] = ()
         self._looks: dict[str, Any] = {}
         self._work = Background(None)
         self._work.done.connect(self._add)
@@ -102,8 +104,8 @@ class SurfaceView:
     def _add(self, mesh: Mesh) -> None:
         viewer = self._viewer
         self._restore()
-        for layer in [layer for layer in viewer.layers if layer.name == SURFACE]:
-            viewer.layers.remove(layer)
+        self._remove()
+        self._point = viewer.dims.point
         self._hidden = [layer for layer in viewer.layers if layer.visible]
         for layer in self._hidden:
             layer.visible = False
@@ -131,11 +133,18 @@ class SurfaceView:
         hidden, self._hidden = self._hidden, []
         for layer in hidden:
             layer.visible = True
-        for layer in self._viewer.layers:
-            if layer.name == SURFACE:
-                layer.visible = False
+        self._remove()
+        QTimer.singleShot(0, self._stand_where_it_was)  # napari is still in the midst of turning
         camera = getattr(self._viewer, "scene", self._viewer).camera
         camera.center, camera.zoom = self._camera["center"], self._camera["zoom"]
+
+    def _stand_where_it_was(self) -> None:
+        self._viewer.dims.point = self._point
+
+    def _remove(self) -> None:
+        """Let the surface go: its vertices are finer than sections, and the slider would count nanometres."""
+        for layer in [layer for layer in self._viewer.layers if layer.name == SURFACE]:
+            self._viewer.layers.remove(layer)
 
     def _fail(self, sentence: str) -> None:
         self.failed.emit(sentence)
