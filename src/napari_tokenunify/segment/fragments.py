@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from napari_tokenunify.geometry import VoxelSize
 
 _ANISOTROPIC = 2.5
+_IN_SECTIONS = 0.5  # the boundary threshold of TokenUnify; a mean over two axes leaves a membrane little more than that
+_IN_VOLUMES = 0.85  # by measurement, see docs/performance.md: balanced losses make networks see boundaries everywhere
 _STEPS: tuple[Offset, ...] = ((-1, 0, 0), (0, -1, 0), (0, 0, -1))
 
 
@@ -76,17 +78,17 @@ def fragments(
     size = np.array(voxel_size_nm or (1.0, 1.0, 1.0))
     start = int(_in_sections(config, size))
     nearest = _nearest(affinities, offsets, start)
-    cost, limit = _cost(nearest), _limit(config)
+    threshold = _threshold(config, start)
     boundary = 1 - (nearest[1:].mean(axis=0) if start else nearest.min(axis=0))
-    inside = boundary < config.boundary_threshold
+    inside = boundary < threshold
     if mask is not None:
         inside &= mask
     ids = _seeds(inside, config.seed_smoothing, size, start)
     if mask is not None:
         ids[~mask] = OUTSIDE
-    _grow(cost, ids, start, limit)
+    _grow(_cost(nearest), ids, start, _limit(threshold))
     ids[ids == OUTSIDE] = 0
-    return _numbered(ids, nearest, start, config)
+    return _numbered(ids, nearest, start, (threshold, config.min_fragment_size))
 
 
 def regrow(
@@ -107,15 +109,19 @@ def regrow(
     """
     start = int(_in_sections(config, np.array(voxel_size_nm or (1.0, 1.0, 1.0))))
     cost = _cost(_nearest(affinities, offsets, start))
-    flood(cost.reshape(3, -1), ids.shape, ids.reshape(-1), start, _limit(config))
+    flood(cost.reshape(3, -1), ids.shape, ids.reshape(-1), start, _limit(_threshold(config, start)))
 
 
 def _cost(nearest: NDArray[np.float32]) -> NDArray[np.uint8]:
     return np.rint((1 - nearest) * LEVELS).astype(np.uint8)
 
 
-def _limit(config: FragmentsConfig) -> int:
-    return int(np.ceil(config.boundary_threshold * LEVELS))
+def _threshold(config: FragmentsConfig, start: int) -> float:
+    return config.boundary_threshold or (_IN_SECTIONS if start else _IN_VOLUMES)
+
+
+def _limit(threshold: float) -> int:
+    return int(np.ceil(threshold * LEVELS))
 
 
 def _in_sections(config: FragmentsConfig, size: NDArray[np.float64]) -> bool:
@@ -178,14 +184,15 @@ def _grow(cost: NDArray[np.uint8], ids: NDArray[np.uint64], start: int, limit: i
 
 
 def _numbered(
-    ids: NDArray[np.uint64], nearest: NDArray[np.float32], start: int, config: FragmentsConfig
+    ids: NDArray[np.uint64], nearest: NDArray[np.float32], start: int, limits: tuple[float, int]
 ) -> NDArray[np.uint64]:
     """Give small fragments to the neighbour with the largest mean affinity, never across a boundary; number 1..n."""
     table = np.arange(int(ids.max(initial=0)) + 1)
-    if config.min_fragment_size > 1:
+    threshold, smallest = limits
+    if smallest > 1:
         graph = region_graph(ids, nearest[start:], _STEPS[start:])
-        linked = np.flatnonzero(1 - graph.mean < config.boundary_threshold)
+        linked = np.flatnonzero(1 - graph.mean < threshold)
         order = linked[np.lexsort((linked, -graph.mean[linked]))]
-        table = absorb(graph.edges, order, graph.sizes.copy(), config.min_fragment_size)
+        table = absorb(graph.edges, order, graph.sizes.copy(), smallest)
     number(ids.reshape(-1), table)
     return ids
