@@ -2,7 +2,7 @@
 
     NTU_DATA=../shared/data xvfb-run -a -s "-screen 0 1366x768x24" python docs/make_screenshots.py --minutes 5
 
-On the FIB-25 volume of which 50 sections are labelled sparsely (CC BY 3.0 US, FlyEM, Janelia), found in `NTU_DATA`; or on
+On the FIB-25 volume of which 50 sections are labelled (CC BY 3.0 US, FlyEM, Janelia), found in `NTU_DATA`; or on
 any other volume and labels. All is done by pressing what a user presses; it ends with an error where a step fails.
 """
 

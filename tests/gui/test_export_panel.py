@@ -45,7 +45,15 @@ def segmented(session):
     affinities = known_affinities(labels)[0].astype(np.float32)
     affinities[affinities == 0] = 0.4
     write_affinities(session.project.affinities, affinities, DEFAULT_OFFSETS, SIZE)
-    list(segment(SegmentConfig(affinities=str(session.project.affinities), out=str(session.project.segmentation))))
+    list(
+        segment(
+            SegmentConfig(
+                boundary_threshold=0.5,
+                affinities=str(session.project.affinities),
+                out=str(session.project.segmentation),
+            )
+        )
+    )
     return session
 
 

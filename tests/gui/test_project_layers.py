@@ -56,7 +56,15 @@ def soft_affinities(labels):
 
 def segmented(session, labels):
     write_affinities(session.project.affinities, soft_affinities(labels), DEFAULT_OFFSETS, SIZE)
-    list(segment(SegmentConfig(affinities=str(session.project.affinities), out=str(session.project.segmentation))))
+    list(
+        segment(
+            SegmentConfig(
+                boundary_threshold=0.5,
+                affinities=str(session.project.affinities),
+                out=str(session.project.segmentation),
+            )
+        )
+    )
 
 
 def test_a_project_shows_its_image_with_scale_and_units(show, session):

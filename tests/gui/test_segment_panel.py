@@ -46,7 +46,7 @@ def session(tmp_path, labels):
     affinities[affinities == 0] = 0.4
     paths = session.project
     write_affinities(paths.affinities, affinities, DEFAULT_OFFSETS, SIZE)
-    list(segment(SegmentConfig(affinities=str(paths.affinities), out=str(paths.segmentation))))
+    list(segment(SegmentConfig(boundary_threshold=0.5, affinities=str(paths.affinities), out=str(paths.segmentation))))
     session.change(threshold=0.3)
     return session
 

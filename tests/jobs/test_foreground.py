@@ -21,6 +21,11 @@ Make = Callable[..., Job]
 LAUNCH = ["--launch.kind", "command", "--launch.template", TEMPLATE]
 
 
+def _hear_ctrl_c() -> None:
+    """A shell without a terminal starts what runs in its background deaf to it, and children inherit that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.fixture
 def run(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     """Start the command line in a child."""
@@ -34,6 +39,7 @@ def run(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
                 stderr=subprocess.PIPE,
                 text=True,
                 cwd=tmp_path,
+                preexec_fn=_hear_ctrl_c,
             )
         )
         return children[-1]
@@ -88,14 +94,14 @@ def test_ctrl_c_stops_with_a_checkpoint_and_the_same_command_goes_on(
     job = _job_of(tmp_path / "run")
     wait_until(job, lambda status: (status.step or 0) >= 3)
     child.send_signal(signal.SIGINT)
-    out, err = child.communicate(timeout=20)
+    out, err = child.communicate(timeout=60)
     assert child.returncode == 130
     assert out == ""
     assert "Stopping after this step, with a checkpoint ... Ctrl-C again to end it now." in err
     assert err.endswith(f"Stopped. To go on: napari-tokenunify jobs resume {tmp_path / 'run'}\n")
     done = int((tmp_path / "run" / "checkpoint").read_text())
     again = run(*words)
-    out, err = again.communicate(timeout=20)
+    out, err = again.communicate(timeout=60)
     assert again.returncode == 0
     assert "Going on with the job in run, which was stopped." in err
     assert f"counted  {60 - done}" in out
@@ -108,7 +114,7 @@ def test_a_second_ctrl_c_ends_the_job_at_once(tmp_path: Path, run: Callable[...,
     child.send_signal(signal.SIGINT)
     wait_until(job, lambda _: job._files.read_control() == "stop")
     child.send_signal(signal.SIGINT)
-    _, err = child.communicate(timeout=10)
+    _, err = child.communicate(timeout=60)
     assert child.returncode == 130
     assert "Ending it now." in err
     assert job.poll().state == "stopped"
@@ -132,7 +138,7 @@ def test_ctrl_c_only_leaves_off_watching(tmp_path: Path, make_job: Make, run: Ca
     assert child.stderr is not None
     assert child.stderr.readline() == "The job is running. Ctrl-C leaves off watching, and the job goes on.\n"
     child.send_signal(signal.SIGINT)
-    _, err = child.communicate(timeout=10)
+    _, err = child.communicate(timeout=60)
     assert child.returncode == 130
     assert "the job goes on. To stop it: napari-tokenunify jobs stop run" in err
     assert job.poll().state == "running"
