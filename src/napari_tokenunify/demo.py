@@ -68,12 +68,12 @@ def _chain(config: DemoConfig, volume: str, annotations: str, truth: str | None)
     return Chain(
         project=config.out,
         volume=str(Path(volume).resolve()) if Path(volume).exists() else volume,
-        annotations=annotations,
+        annotations=config.annotations,  # the sample's are the project's own, and can be painted
         model="tiny",
         finetune={"minutes": config.minutes},
         predict={},
         segment={"tune": annotations},
-        evaluate={"labels": truth, "worst": 3},
+        evaluate={"labels": truth, "worst": 0},
         export={"overwrite": True},
     )
 
