@@ -71,3 +71,10 @@ def test_a_folder_is_there_whole_or_not_at_all(tmp_path):
         part.mkdir()
     with pytest.raises(TrainError, match="is not overwritten"), whole_folder(tmp_path / "b" / "a", TrainError):
         pass
+
+
+def test_no_project_is_made_inside_another_one(tmp_path):
+    Project.create(tmp_path / "p.tokenunify", ProjectState(volume="a.tif"))
+    with pytest.raises(ProjectError, match=r"lies inside the project .*p\.tokenunify; choose a folder outside it"):
+        Project.create(tmp_path / "p.tokenunify" / "runs" / "q.tokenunify", ProjectState(volume="a.tif"))
+    assert not (tmp_path / "p.tokenunify" / "runs").exists()

@@ -11,6 +11,7 @@ import uuid
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from pydantic import Field, ValidationError
@@ -57,12 +58,13 @@ class ProjectState(Config):
 class Project:
     """A project folder, `NAME.tokenunify`; the volume stays where it is and is never written to.
 
-    Every change is on the disk before `change` returns.
-
     Parameters
     ----------
     folder : Path
         A folder that `create` has made.
+    soon : callable, optional
+        Calls what it is given, `save`, at once or soon, in any thread; by default at once, so that every change is on
+        the disk before `change` returns. A window must not wait for a disk.
 
     Raises
     ------
@@ -70,10 +72,10 @@ class Project:
         If there is no project, or it cannot be read.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = Path(folder).expanduser().resolve()
+    def __init__(self, folder: Path, soon: Callable[[Callable[[], None]], object] = lambda save: save()) -> None:
+        self.folder, self._soon, self._writing = Path(folder).expanduser().resolve(), soon, Lock()
         try:
-            self.state = ProjectState.model_validate_json(self._file.read_text(encoding="utf-8"))
+            self.state = self._saved = ProjectState.model_validate_json(self._file.read_text(encoding="utf-8"))
         except FileNotFoundError as error:
             raise ProjectError(f"{self.folder}: is no project; choose a folder that has a project.json.") from error
         except (OSError, ValidationError) as error:
@@ -86,11 +88,10 @@ class Project:
         Raises
         ------
         ProjectError
-            If there is one already, or the folder cannot be written.
+            If there is one already, or it would lie in another one, or the folder cannot be written.
         """
         folder = Path(folder).expanduser().resolve()
-        if (folder / "project.json").exists():
-            raise ProjectError(f"{folder}: is a project already; open it, or choose another name.")
+        check_place(folder)
         _save(folder / "project.json", state)
         return cls(folder)
 
@@ -104,10 +105,28 @@ class Project:
         pydantic.ValidationError
             If a value cannot be used.
         """
-        state = self.state.replace(**changes)
-        if state != self.state:
-            _save(self._file, state)
-            self.state = state
+        before, self.state = self.state, self.state.replace(**changes)
+        if self.state == before:
+            return
+        try:
+            self._soon(self.save)
+        except ProjectError:
+            self.state = before
+            raise
+
+    def save(self) -> None:
+        """Write what is remembered, if it is not on the disk yet.
+
+        Raises
+        ------
+        ProjectError
+            If it cannot be written.
+        """
+        with self._writing:
+            state = self.state
+            if state != self._saved:
+                _save(self._file, state)
+                self._saved = state
 
     @property
     def annotations(self) -> Path:
@@ -149,6 +168,27 @@ class Project:
     @property
     def _file(self) -> Path:
         return self.folder / "project.json"
+
+
+def project_around(path: Path) -> Path | None:
+    """Return the project folder that a path lies in, or is; None if there is none."""
+    path = Path(path).expanduser().resolve()
+    return next((folder for folder in (path, *path.parents) if (folder / "project.json").is_file()), None)
+
+
+def check_place(folder: Path) -> None:
+    """Refuse to make a project where one is, or inside another one.
+
+    Raises
+    ------
+    ProjectError
+        If it cannot be made there.
+    """
+    folder, around = Path(folder).expanduser().resolve(), project_around(folder)
+    if around == folder:
+        raise ProjectError(f"{folder}: is a project already; open it, or choose another name.")
+    if around is not None:
+        raise ProjectError(f"{folder}: lies inside the project {around}; choose a folder outside it.")
 
 
 def kept_in(folder: Path, name: Literal["image.npy", "labels.npy", "points.csv", "skeletons.csv"]) -> Path:

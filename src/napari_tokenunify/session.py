@@ -57,6 +57,11 @@ class Session:
         There is another segmentation.
     said : Signal(str, str)
         A sentence for the user, and its level: "info", "warning" or "error".
+
+    Parameters
+    ----------
+    soon : callable, optional
+        How the project is written when something changes, see `Project`; by default at once.
     """
 
     project_opened = Signal(object)
@@ -67,7 +72,8 @@ class Session:
     segmentation_changed = Signal(object)
     said = Signal(str, str)
 
-    def __init__(self) -> None:
+    def __init__(self, soon: Callable[[Callable[[], None]], object] = lambda save: save()) -> None:
+        self._soon = soon
         self._project: Project | None = None
         self._volume: Volume | None = None
         self._segmentation: Segmentation | None = None
@@ -153,7 +159,8 @@ class Session:
             If there is a project already, or it cannot be written.
         """
         opened = data.open_volume(volume, parse_voxel_size(voxel_size) if voxel_size else None)
-        self._open(Project.create(folder, ProjectState(volume=volume, voxel_size=voxel_size)))
+        Project.create(folder, ProjectState(volume=volume, voxel_size=voxel_size))
+        self.open_project(folder)
         self._volume = opened
 
     def open_project(self, folder: Path) -> None:
@@ -164,7 +171,13 @@ class Session:
         ProjectError
             If there is none, or it cannot be read.
         """
-        self._open(Project(folder))
+        if self._project is not None:  # it may be the same one
+            try:
+                self.keep_threshold()
+                self._project.save()
+            except ProjectError as error:  # gone meanwhile: no reason not to open another
+                self.said.emit(str(error), "warning")
+        self._open(Project(folder, self._soon))
 
     def change(self, **changes: Any) -> None:
         """Remember something else in the project.
@@ -357,7 +370,7 @@ class Session:
         return folder / f"segments-{number}{suffix}"
 
     def _open(self, project: Project) -> None:
-        self.keep_threshold()
+        self._moved = None
         self._project, self._volume, self._segmentation = project, None, None
         self._jobs, self._statuses = {}, {}
         for folder in project.runs:

@@ -206,21 +206,31 @@ def test_lazy_data_without_a_file_are_refused_in_one_sentence(open_panel, image,
     assert not panel.session.is_open
 
 
-def test_a_project_that_is_there_keeps_its_image(open_panel, image, qtbot, tmp_path):
-    from napari.utils.notifications import notification_manager
+def test_a_project_that_is_there_is_opened_and_keeps_its_image(open_panel, image, qtbot, tmp_path):
+    panel = open_panel()
+    panel.viewer.add_image(image, name="mine")
+    started(qtbot, panel, tmp_path / "p.tokenunify")
+    checked(qtbot, panel)
+    assert not panel.start.isEnabled()  # as it is open
+    other = open_panel()
+    other.viewer.add_image(image + 1, name="other")
+    other.voxel_size.setText("40,4,4")
+    other.folder.setText(str(tmp_path / "p.tokenunify"))
+    assert other.start.text().replace("&", "") == "Open this project"
+    press(qtbot, other.start)
+    checked(qtbot, other)
+    assert other.session.project.folder == tmp_path / "p.tokenunify"
+    np.testing.assert_array_equal(np.load(tmp_path / "p.tokenunify" / "image.npy"), image)
 
+
+def test_a_project_is_proposed_beside_the_one_that_an_image_lies_in(open_panel, image, qtbot, tmp_path):
     panel = open_panel()
     panel.viewer.add_image(image, name="mine")
     started(qtbot, panel, tmp_path / "p.tokenunify")
     checked(qtbot, panel)
     other = open_panel()
-    other.viewer.add_image(image + 1, name="other")
-    other.voxel_size.setText("40,4,4")
-    other.folder.setText(str(tmp_path / "p.tokenunify"))
-    before = len(notification_manager.records)
-    press(qtbot, other.start)
-    assert "open it, or choose another name" in str(notification_manager.records[before].message)
-    np.testing.assert_array_equal(np.load(tmp_path / "p.tokenunify" / "image.npy"), image)
+    other.open_path(str(tmp_path / "p.tokenunify" / "image.npy"))
+    assert other.folder.text() == str(tmp_path / "image.tokenunify")
 
 
 def test_every_field_can_be_reached_by_keyboard(open_panel, image, qtbot, tmp_path):

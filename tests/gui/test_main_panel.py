@@ -85,6 +85,30 @@ def test_the_whole_job_through_the_buttons(panel, data, qtbot):  # noqa: F811
     assert panel.session.state.threshold == 0
 
 
+def test_a_training_goes_on_while_napari_is_closed_and_is_found_again(panel, data, qtbot, make_napari_viewer):  # noqa: F811
+    start_project(qtbot, panel, data)
+    panel.session.change(annotations=str(data / "labels.npy"))
+    panel.panels["Train"].model.setCurrentText(str(data / "seed"))
+    slow = {"steps": "2000", "crop": "8,32,32", "device": "cpu", "precision": "fp32", "workers": "0"}
+    for name, value in slow.items():
+        panel.panels["Train"].form[name].value = value
+    press(qtbot, panel.panels["Train"].button)
+    at_work = lambda bench: [s for s in bench.session.jobs if s.state is JobState.RUNNING and s.progress]  # noqa: E731
+    qtbot.waitUntil(lambda: bool(at_work(panel)), timeout=PATIENCE_MS)
+    steps = at_work(panel)[0].progress.done
+    panel.close_all()
+    panel.viewer.close()
+
+    again = MainPanel(make_napari_viewer())
+    qtbot.addWidget(again)
+    again.panels["Data"].open_path(str(data / "p.tokenunify"))
+    qtbot.waitUntil(lambda: bool(at_work(again)) and at_work(again)[0].progress.done > steps, timeout=PATIENCE_MS)
+    (folder,) = again.session.project.runs
+    again.session.job(folder).stop()
+    qtbot.waitUntil(lambda: again.session.jobs[-1].state is JobState.STOPPED, timeout=PATIENCE_MS)
+    again.close_all()
+
+
 def test_painting_by_buttons_gives_new_ids_and_a_boundary(panel, data, qtbot):  # noqa: F811
     start_project(qtbot, panel, data)
     press(qtbot, panel.panels["Annotate"].boundary)
@@ -102,12 +126,13 @@ def test_errors_are_notifications_and_not_tracebacks(panel, data, qtbot, capsys)
 
     start_project(qtbot, panel, data)
     before = len(notification_manager.records)
-    press(qtbot, panel.panels["Data"].start)  # the project is there already
+    panel.panels["Data"].folder.setText(str(data / "p.tokenunify" / "inner"))
+    press(qtbot, panel.panels["Data"].start)
     panel.panels["Annotate"].use(str(data / "nothing.tif"))
     qtbot.waitUntil(lambda: len(notification_manager.records) >= before + 2)
     said = [str(record.message) for record in notification_manager.records[before:]]
     assert len(said) == 2
-    assert "open it, or choose another name" in said[0]
+    assert "lies inside the project" in said[0]
     assert "nothing.tif" in said[1]
 
 
@@ -143,6 +168,7 @@ def test_napari_opens_it_from_its_menu(make_napari_viewer):
     panel.close_all()
 
 
+@pytest.mark.flaky(reruns=2)  # a stall of ours comes every time; one of a busy disk does not
 def test_the_event_loop_answers_within_100_ms_while_it_trains_predicts_and_segments(panel, data, qtbot, monkeypatch):  # noqa: F811
     """But for napari's adding of a layer, which alone takes about that long (0.09-0.15 s), whoever asks for it."""
     start_project(qtbot, panel, data)

@@ -22,14 +22,14 @@ from qtpy.QtWidgets import (
 )
 
 from napari_tokenunify import data
-from napari_tokenunify.errors import ConfigError, ProjectError, TokenUnifyError, VolumeError
+from napari_tokenunify.errors import ConfigError, TokenUnifyError, VolumeError
 from napari_tokenunify.geometry import parse_voxel_size
 from napari_tokenunify.gui.background import Background
 from napari_tokenunify.gui.data_check import DataCheck
 from napari_tokenunify.gui.kept_layers import file_of, in_memory, keep_array
 from napari_tokenunify.gui.listening import listen
 from napari_tokenunify.gui.readers import read
-from napari_tokenunify.project import SUFFIX, kept_in
+from napari_tokenunify.project import SUFFIX, check_place, kept_in, project_around
 
 if TYPE_CHECKING:
     from napari import Viewer
@@ -120,6 +120,7 @@ class DataPanel(QWidget):
         self.image.currentTextChanged.connect(self._chosen)
         self.voxel_size.textChanged.connect(self._say_what_is_missing)
         self.not_known.toggled.connect(self._say_what_is_missing)
+        self.folder.textChanged.connect(self._say_what_is_missing)
         self.start.clicked.connect(self._start)
         self.open.clicked.connect(self._open)
         self._looking.done.connect(self._looked)
@@ -191,8 +192,7 @@ class DataPanel(QWidget):
         size = _voxel_size_nm(layer)
         self._fill_in_size(size, layer.metadata.get("tokenunify", {}).get("voxel_size_nm") is not None)
         source = file_of(layer)
-        place = Path(source.split("::")[0]).resolve().parent if source and "://" not in source else Path.home()
-        self.folder.setText(str(place / f"{name.replace(' ', '-')}{SUFFIX}"))
+        self.folder.setText(str(_place_of(source) / f"{name.replace(' ', '-')}{SUFFIX}"))
         self._looking.forget()
         if size is None and source is not None:  # another reader may have passed over what the file says
             self._looking.start(lambda: data.open_volume(source).voxel_size_nm)
@@ -223,11 +223,24 @@ class DataPanel(QWidget):
         self.voxel_size.setStyleSheet(_MARKED if problem else "")
         self.hint.setText(problem)
         self.hint.setVisible(bool(problem))
-        self.start.setEnabled(bool(chosen) and not problem and not self._keeping.busy)
+        there, ready = self._existing(), bool(chosen) and not problem and not self._keeping.busy
+        self.start.setText("St&art project" if there is None else "Ope&n this project")
+        self.start.setEnabled(ready if there is None else not self._is_open(there))
+
+    def _existing(self) -> Path | None:
+        """Return the project that the folder's field names, if it is there."""
+        folder = Path(self.folder.text().strip()).expanduser()
+        return folder.resolve() if self.folder.text().strip() and project_around(folder) == folder.resolve() else None
+
+    def _is_open(self, folder: Path) -> bool:
+        return self._session.is_open and self._session.project.folder == folder
 
     def _start(self) -> None:
-        """Make a project: at once for a file, else once the image is kept."""
-        folder = Path(self.folder.text()).expanduser()
+        """Make a project: at once for a file, else once the image is kept; or open the one that is there."""
+        folder = Path(self.folder.text().strip()).expanduser()
+        if self._existing() is not None:
+            self._open_project(folder)
+            return
         try:
             layer = self._viewer.layers[self.image.currentText()]
             address = file_of(layer)
@@ -236,7 +249,7 @@ class DataPanel(QWidget):
                 self._begin(address)
                 return
             array = in_memory(layer)
-            _check_is_free(folder)
+            check_place(folder)
         except TokenUnifyError as error:
             show_error(str(error))
         except KeyError:
@@ -279,6 +292,7 @@ class DataPanel(QWidget):
 
     def _opened(self, project: Project) -> None:
         """Say what is open."""
+        self._say_what_is_missing()
         try:
             volume = self._session.volume
         except TokenUnifyError as error:
@@ -289,10 +303,12 @@ class DataPanel(QWidget):
         self.about.setText(f"<b>{project.folder.name}</b><br>{shape} voxels (z, y, x) of {size} nm.")
 
 
-def _check_is_free(folder: Path) -> None:
-    """Refuse a project that is there, before an image is put into its folder."""
-    if (folder / "project.json").exists():
-        raise ProjectError(f"{folder}: is a project already; open it, or choose another name.")
+def _place_of(source: str | None) -> Path:
+    """Return where a project of a file is proposed: beside the file, or beside the project that it lies in."""
+    if source is None or "://" in source:
+        return Path.home()
+    path = Path(source.split("::")[0]).resolve()
+    return (project_around(path) or path).parent
 
 
 def _can_be_opened(address: str, layer: Image) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from threading import Thread
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakValueDictionary
@@ -12,6 +13,7 @@ from qtpy.QtCore import QTimer
 from napari_tokenunify.gui.closing_guard import ClosingGuard
 from napari_tokenunify.gui.job_watch import JobWatch
 from napari_tokenunify.gui.project_layers import ProjectLayers
+from napari_tokenunify.gui.saving import Saving
 from napari_tokenunify.session import Session
 
 if TYPE_CHECKING:
@@ -32,7 +34,9 @@ class Workbench:
 
     def __init__(self, viewer: Viewer) -> None:
         self.viewer = viewer
-        self.session = Session()
+        self.saving = Saving()
+        self.session = Session(self.saving.soon)
+        self.saving.failed.connect(partial(_notify, level="error"))
         self.layers = ProjectLayers(viewer, self.session)
         self.watch = JobWatch(self._runs)
         self.guard = ClosingGuard(self.session)
@@ -55,6 +59,7 @@ class Workbench:
     def close(self) -> None:
         """Look after nothing any more; jobs go on."""
         self.watch.close()
+        self.saving.close()
         if self._preparing.is_alive():
             self._preparing.join()
 
