@@ -62,8 +62,8 @@ def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--launch.kind", "command"], "--launch has a value that cannot be used ({'kind': 'command'}): a template"),
-        (["--launch.gpus", "0"], "--gpus has a value that cannot be used ('0')"),
+        (["--launch.kind", "command"], "--launch: a template"),
+        (["--launch.gpus", "0"], "--gpus: Input should be greater than or equal to 1 (given: '0')."),
     ],
 )
 def test_how_a_job_cannot_be_started_is_wrong_usage(words: list[str], said: str, capsys: pytest.CaptureFixture[str]):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import yaml
 from pydantic import Field, ValidationError
 
-from napari_tokenunify.config import Config, VoxelSizeText
+from napari_tokenunify.config import Config, VoxelSizeText, what_is_wrong
 from napari_tokenunify.errors import ConfigError
 from napari_tokenunify.events import Message
 from napari_tokenunify.export.formats import FORMATS
@@ -92,8 +92,10 @@ def read_chain(path: Path) -> Chain:
     steps = {step: content[step] or {} for step in CHAIN if step in content}  # `predict:` alone means as by default
     try:
         chain = Chain(**{**content, **steps})
-    except (ValidationError, TypeError) as error:
-        raise ConfigError(f"{path}: {_first(error)}") from error
+    except ValidationError as error:
+        raise ConfigError(f"{path}: {what_is_wrong(error)}") from error
+    except TypeError as error:  # a key that is no word
+        raise ConfigError(f"{path}: {error}.") from error
     here = path.resolve().parent
     paths: dict[str, Any] = {name: _from(here, getattr(chain, name)) for name in ("project", "volume", "annotations")}
     for step, field in (("segment", "tune"), ("evaluate", "labels"), ("export", "out")):
@@ -183,7 +185,7 @@ def stage_config(project: Project, stage: str, **changes: Any) -> Config:
     try:
         return STAGES[stage].config(**{**known[stage], **changes})
     except ValidationError as error:
-        raise ConfigError(f"{stage}: {_first(error)}") from error
+        raise ConfigError(f"{stage}: {what_is_wrong(error)}") from error
 
 
 def _project(chain: Chain) -> Project:
@@ -209,16 +211,3 @@ def _from(folder: Path, uri: str | None) -> str | None:
     if uri is None or "://" in uri:
         return uri
     return str(folder / Path(uri).expanduser())
-
-
-def _first(error: ValidationError | TypeError) -> str:
-    """Say in one sentence what a Config does not accept."""
-    if isinstance(error, TypeError):
-        return str(error)
-    first = error.errors()[0]
-    field = ".".join(str(part) for part in first["loc"]) or "a setting"
-    if first["type"] == "missing":
-        return f"{field} is missing."
-    if first["type"] == "extra_forbidden":
-        return f"there is no setting {field}."
-    return f"{field}: {first['msg'].removeprefix('Value error, ')} (given: {first['input']!r})."

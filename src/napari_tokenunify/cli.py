@@ -18,7 +18,7 @@ from pydantic import BaseModel, Field, ValidationError, create_model
 from pydantic_settings import BaseSettings, CliApp, CliSubCommand, SettingsConfigDict, get_subcommand
 
 from napari_tokenunify import __version__
-from napari_tokenunify.config import Config, DemoConfig, JobsWatchConfig
+from napari_tokenunify.config import Config, DemoConfig, JobsWatchConfig, what_is_wrong
 from napari_tokenunify.errors import ConfigError, TokenUnifyError
 from napari_tokenunify.events import Message, Progress
 from napari_tokenunify.jobs import JobSpec, JobStopped, LaunchConfig, run_job
@@ -134,10 +134,7 @@ def _parse(words: list[str]) -> _Command:
     try:
         parsed = CliApp.run(commands, cli_args=words or ["--help"])
     except ValidationError as error:
-        first = error.errors()[0]
-        said = first["msg"].removeprefix("Value error, ")
-        flag = "--" + str(first["loc"][-1]).replace("_", "-")
-        raise ConfigError(f"{flag} has a value that cannot be used ({first['input']!r}): {said}.") from error
+        raise ConfigError(what_is_wrong(error, flag=True)) from error
     chosen, verb = _chosen(parsed)
     while verb not in STAGES:
         chosen, second = _chosen(chosen)

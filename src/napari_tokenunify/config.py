@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic_settings import CliPositionalArg
 
 from napari_tokenunify.geometry import Box, parse_voxel_size
@@ -21,6 +21,28 @@ class Config(BaseModel):
     def replace(self, **changes: Any) -> Self:
         """Return a copy with `changes`, validated again (pydantic's own copy is not)."""
         return type(self).model_validate({**self.model_dump(), **changes})
+
+
+def what_is_wrong(error: ValidationError, flag: bool = False) -> str:
+    """Return in one sentence what a Config did not accept; the first thing, if it is more than one.
+
+    Parameters
+    ----------
+    error : ValidationError
+        Of pydantic.
+    flag : bool
+        Whether to name the field as the command line does.
+    """
+    first = error.errors()[0]
+    field = ".".join(str(part) for part in first["loc"]) or "a setting"
+    if flag:
+        field = "--" + field.rpartition(".")[2].replace("_", "-")
+    if first["type"] == "missing":
+        return f"{field} is missing."
+    if first["type"] == "extra_forbidden":
+        return f"there is no setting {field}."
+    said = first["msg"].removeprefix("Value error, ").rstrip(".")
+    return f"{field}: {said} (given: {first['input']!r})."
 
 
 def _is_voxel_size(text: str) -> str:

@@ -10,6 +10,7 @@ from magicgui.widgets import CheckBox, ComboBox, Container, FloatSpinBox, LineEd
 from magicgui.widgets.bases import ValueWidget
 from pydantic import ValidationError
 
+from napari_tokenunify.config import what_is_wrong
 from napari_tokenunify.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -57,10 +58,7 @@ class Form(Container[ValueWidget[Any]]):
         try:
             return self.kind(**{**self.values(), **others})
         except ValidationError as error:
-            first = error.errors()[0]
-            said = first["msg"].removeprefix("Value error, ")
-            field = str(first["loc"][0]).replace("_", " ") if first["loc"] else "a setting"
-            raise ConfigError(f"{field}: {said} (given: {first['input']!r}).") from error
+            raise ConfigError(what_is_wrong(error)) from error
 
 
 def _widget(name: str, field: FieldInfo) -> ValueWidget[Any]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import ValidationError
 
+from napari_tokenunify.config import what_is_wrong
 from napari_tokenunify.errors import JobError, TokenUnifyError
 from napari_tokenunify.jobs.spec import JobSpec
 from napari_tokenunify.project import RunPaths
@@ -62,8 +63,8 @@ class RunFolder(RunPaths):
         except OSError as error:
             raise JobError(f"{self.spec}: cannot be read ({error.strerror or error}).") from error
         except (ValueError, TypeError, TokenUnifyError, ValidationError) as error:
-            said = str(error.errors()[0]["msg"] if isinstance(error, ValidationError) else error)
-            said = said.removeprefix("Value error, ")
+            said = what_is_wrong(error) if isinstance(error, ValidationError) else str(error)
+            said = said.rstrip(".")
             raise JobError(f"{self.spec}: cannot be understood ({said}); was it made by another version?") from error
 
     def write_spec(self, spec: JobSpec) -> None:
