@@ -5,6 +5,7 @@ The command line's flags, the forms of the plugin and the saved YAML are all mad
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
@@ -55,8 +56,17 @@ def _is_box(text: str) -> str:
     return text
 
 
+def _are_places(text: str) -> str:
+    words = text.replace("/", " ").split()
+    if not words or not all(_PLACE.fullmatch(word) for word in words):
+        raise ValueError("a place is a voxel z,y,x or the id of a fragment; several are separated by spaces")
+    return text
+
+
+_PLACE = re.compile(r"\d+(,\d+,\d+)?")
 VoxelSizeText = Annotated[str, AfterValidator(_is_voxel_size)]
 BoxText = Annotated[str, AfterValidator(_is_box)]
+PlacesText = Annotated[str, AfterValidator(_are_places)]
 
 
 class VolumeConfig(Config):
@@ -201,8 +211,18 @@ class EvaluateConfig(Config):
     """Ignore labels that touch another neuron in their section, as TokenUnify does; gives lower, kinder errors."""
     threshold: Annotated[float, Field(ge=0, le=1)] | None = None
     """For a folder, judge the segments at this threshold instead of the saved ones; larger merges more."""
+    ignore_edits: bool = False
+    """Take the segments as they were agglomerated, without the edits that were made in proofreading."""
     worst: Annotated[int, Field(ge=0)] = 10
     """How many of the worst neurons to list, with places to look at; 0 saves reading everything a second time."""
+    skeletons: str | None = None
+    """Skeletons of true neurons, for the expected run length: an SWC file, a folder of these, or CSV of drawn paths."""
+    skeleton_unit: Literal["voxel", "nm", "um"] | None = None
+    """What the coordinates of the skeletons count; an SWC file does not say it, a CSV file is in voxels by default."""
+    run_length: bool = False
+    """Measure the expected run length, on skeletons made of the labels where none are given; takes long."""
+    merge_nodes: Annotated[int, Field(ge=0)] = 0
+    """A segment merges neurons if it holds more nodes than this of two skeletons; a larger value forgives more."""
 
 
 class PredictConfig(Config):
@@ -269,8 +289,8 @@ class SegmentConfig(FragmentsConfig, AgglomerateConfig):
     """Start anew where a segmentation is already; without it, a run goes on, or stops if its settings are others."""
 
 
-class FinetuneConfig(Config):
-    """Teach a network your data from sparse labels, in the background; a run that was stopped goes on as it was."""
+class AffinityTrainingConfig(Config):
+    """What every training on labels has to know."""
 
     volume: str
     """The image: a path, path::inner for a dataset inside a file, or an address."""
@@ -306,10 +326,6 @@ class FinetuneConfig(Config):
     """Crops of a step; a larger value gives steadier and fewer steps."""
     learning_rate: Annotated[float, Field(gt=0, le=1)] | None = None
     """How far a step goes at most; a larger value learns faster until it breaks down."""
-    preview: BoxText | None = None
-    """Part of the volume to predict now and then while training, z0:z1,y0:y1,x0:x1; a larger one takes longer."""
-    preview_seconds: Annotated[float, Field(gt=0)] = 20.0
-    """Time between two previews; a larger value leaves more of it to training."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """What the network computes in; auto takes half precision where the device is made for it."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
@@ -318,6 +334,15 @@ class FinetuneConfig(Config):
     """Threads (or, with a GPU, processes) that make crops ahead; more help where the network waits for crops."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Another seed gives other crops, and other weights where one starts from scratch."""
+
+
+class FinetuneConfig(AffinityTrainingConfig):
+    """Teach a network your data from sparse labels, in the background; a run that was stopped goes on as it was."""
+
+    preview: BoxText | None = None
+    """Part of the volume to predict now and then while training, z0:z1,y0:y1,x0:x1; a larger one takes longer."""
+    preview_seconds: Annotated[float, Field(gt=0)] = 20.0
+    """Time between two previews; a larger value leaves more of it to training."""
 
 
 class JobConfig(Config):
@@ -371,18 +396,218 @@ class JobsCompareConfig(Config):
     """The folders of two runs or more."""
 
 
+ExportFormat = Literal[
+    "ome-zarr",
+    "ome-zarr-0.4",
+    "tiff",
+    "hdf5",
+    "n5",
+    "precomputed",
+    "precomputed-fragments",
+    "obj",
+    "ply",
+    "glb",
+    "precomputed-meshes",
+    "swc",
+    "csv",
+    "csv-contacts",
+]
+
+
 class ExportConfig(Config):
     """Write segments in a format that other programs read; all of it or nothing."""
 
-    segmentation: str
+    segmentation: str | None = None
     """Folder that `segment` has made."""
+    affinities: str | None = None
+    """Write affinities that `predict` has made instead, as ome-zarr or hdf5, with all channels."""
     out: str
     """The file or folder to make, e.g. segments.zarr, segments.tif, segments.h5 or segments.csv."""
-    format: Literal["ome-zarr", "ome-zarr-0.4", "tiff", "hdf5", "csv"] = "ome-zarr"
-    """OME-Zarr 0.5 or 0.4 with coarser levels, TIFF, HDF5 as CREMI has it, or a table of the segments."""
+    format: ExportFormat = "ome-zarr"
+    """Voxels (from ome-zarr to precomputed), surfaces (obj to precomputed-meshes), skeletons (swc) or tables."""
+    segments: tuple[Annotated[int, Field(ge=1, lt=2**64)], ...] = ()
+    """Only these segments, by their ids; by default all."""
     threshold: Annotated[float, Field(ge=0, le=1)] | None = None
     """Write the segments at this threshold instead of the saved ones; a larger value merges more."""
     box: BoxText | None = None
     """Only this part of the segmentation, z0:z1,y0:y1,x0:x1 in voxels; a larger box takes longer."""
+    ignore_edits: bool = False
+    """Take the segments as they were agglomerated, without the edits that were made in proofreading."""
     overwrite: bool = False
     """Replace an earlier export of the same format; anything else that is there stays."""
+
+
+class PretrainConfig(Config):
+    """Teach a network what tissue looks like, without any label; a run that was stopped goes on as it was."""
+
+    volumes: Annotated[tuple[str, ...], Field(min_length=1)]
+    """The images: paths, path::inner for a dataset inside a file, or addresses; more, and more different ones, help."""
+    out: str
+    """Folder of the run: checkpoints, curves, reconstructions, summary."""
+    recipe: str = "paper"
+    """What is predicted from what: paper, official-code, mae, autoregressive, random+next, random+next-all, or a path
+    to a YAML file of your own."""
+    model: str = "small"
+    """The name of a size to start from scratch, or a model's name, a path to weights or a run to go on from."""
+    minutes: Annotated[float, Field(gt=0)] = 60.0
+    """How long to train; the recipe's phases end with it. A larger value gives a better network."""
+    steps: Annotated[int, Field(ge=1)] | None = None
+    """Train for so many steps instead; a larger value takes longer and gives a better network."""
+    weights: tuple[Annotated[float, Field(ge=0)], ...] = ()
+    """How often crops are taken from each volume, in proportion; a larger value takes more. By default all alike."""
+    licences: tuple[str, ...] = ()
+    """What may be done with each volume, best as an SPDX identifier; kept with the weights."""
+    voxel_size: VoxelSizeText | None = None
+    """Voxel size z,y,x in nm of all volumes, e.g. 40,4,4; overrides what the files say."""
+    resample: bool = True
+    """Bring crops of volumes whose voxel size differs by more than a fifth from the first one's to that one."""
+    hold_out: Annotated[float, Field(ge=0, le=0.5)] = 0.1
+    """Share of the sections, the last of each volume, that is only measured on; a larger value measures better."""
+    crop: Extent | None = None
+    """Voxels z,y,x of a training crop; larger ones show more context, and take time and memory."""
+    token: Extent | None = None
+    """Voxels z,y,x of a token, in place of the recipe's; larger ones hide more at a stretch, which is harder."""
+    order: Literal["raster", "hilbert", "near-to-far"] | None = None
+    """In which order tokens come, in place of the recipe's."""
+    unit: Literal["token", "cell", "spread", "scale"] | None = None
+    """What is predicted next, in place of the recipe's: a token, a cell of neighbours, a subsample, a finer scale."""
+    batch: Annotated[int, Field(ge=1)] | None = None
+    """Crops of a step; a larger value gives steadier and fewer steps."""
+    learning_rate: Annotated[float, Field(gt=0, le=1)] | None = None
+    """How far a step goes at most; a larger value learns faster until it breaks down."""
+    preview_seconds: Annotated[float, Field(gt=0)] = 60.0
+    """Time between two reconstructions; a larger value leaves more of it to training."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """What the network computes in; auto takes half precision where the device is made for it."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where it computes; auto takes a GPU if there is one."""
+    workers: Annotated[int, Field(ge=0)] | None = None
+    """Threads (or, with a GPU, processes) that make crops ahead; more help where the network waits for crops."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Another seed gives other crops, and other weights where one starts from scratch."""
+
+
+class ProofreadConfig(Config):
+    """What every verb of proofreading has to know."""
+
+    segmentation: CliPositionalArg[str]
+    """Folder that `segment` has made; its edits lie in it, and nothing else there changes."""
+    author: str | None = None
+    """Who edits; by default the name of the account."""
+
+
+class ProofreadAtConfig(ProofreadConfig):
+    """An edit of what lies at some places."""
+
+    at: PlacesText
+    """Where: voxels z,y,x of the segmentation or ids of fragments, separated by spaces: "10,20,30 10,40,50"."""
+    threshold: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Which segments are meant: those at this threshold instead of the saved ones; a larger value means larger ones."""
+
+
+class ProofreadMergeConfig(ProofreadAtConfig):
+    """Join the segments at two places or more into one; they need not touch."""
+
+
+class ProofreadSplitConfig(ProofreadAtConfig):
+    """Cut a segment between sides where affinities are least; a / separates the places of two sides or more."""
+
+
+class ProofreadDetachConfig(ProofreadAtConfig):
+    """Take the fragment at a place out of its segment."""
+
+
+class ProofreadDeleteConfig(ProofreadAtConfig):
+    """Make the segments at some places background."""
+
+
+class ProofreadLockConfig(ProofreadAtConfig):
+    """Mark the segment at a place correct: no edit and no threshold changes it from now on."""
+
+
+class ProofreadUnlockConfig(ProofreadAtConfig):
+    """Let the segment at a place be changed again."""
+
+
+class ProofreadCommentConfig(ProofreadConfig):
+    """Keep a remark in the history."""
+
+    text: str
+    """What to say."""
+    at: PlacesText | None = None
+    """What it is about: voxels z,y,x of the segmentation or ids of fragments, separated by spaces."""
+
+
+class ProofreadStepsConfig(ProofreadConfig):
+    """A walk through the history."""
+
+    steps: Annotated[int, Field(ge=1)] = 1
+    """How many edits; a larger value goes further."""
+
+
+class ProofreadUndoConfig(ProofreadStepsConfig):
+    """Take the last edit back; there is no limit, and nothing is lost."""
+
+
+class ProofreadRedoConfig(ProofreadStepsConfig):
+    """Make the edit again that was taken back last."""
+
+
+class ProofreadGoConfig(ProofreadConfig):
+    """Go to the state after any edit of any branch."""
+
+    to: str
+    """The name of the edit, or how it begins, or start for the state before the first."""
+
+
+class ProofreadLogConfig(ProofreadConfig):
+    """List the edits in force, the branches and the pace; write all edits to a file."""
+
+    out: str | None = None
+    """A JSON file to write all edits to, those of other branches too."""
+
+
+class ProofreadReplayConfig(ProofreadConfig):
+    """Take over the edits of a log; where there are edits already, those that agree, and list what contradicts."""
+
+    log: str
+    """A file that `proofread log --out` has written for the same fragments."""
+
+
+class ProofreadCarryConfig(ProofreadConfig):
+    """Make the edits of another segmentation of the same volume again on this one, by pointing at the same places."""
+
+    source: str
+    """The segmentation whose edits are carried over."""
+
+
+class ProofreadLabelsConfig(ProofreadConfig):
+    """Write what edits say as labels for `finetune --annotations`: merges, splits and segments marked correct."""
+
+    volume: str
+    """The image that was segmented."""
+    out: str
+    """The OME-Zarr to make, e.g. edits.zarr."""
+    annotations: str | None = None
+    """Your own labels on the image; where there are any they win."""
+    boundary_id: Annotated[int, Field(ge=1)] | None = None
+    """The id in the annotations that stands for membrane or outside."""
+
+
+class ComparePretrainingConfig(AffinityTrainingConfig):
+    """Train alike from a pre-training, from scratch and from others, and score each on labels that none has seen."""
+
+    model: str
+    """The pre-training in question: a run of `pretrain`, a path to weights, or a model's name."""
+    others: tuple[str, ...] = ()
+    """Further starts to hold beside it, best a plain masked autoencoder (recipe mae) of the same budget."""
+    seeds: Annotated[int, Field(ge=1)] = 3
+    """Trainings from each start, with the seeds seed, seed + 1, ...; more tell skill from chance, and take longer."""
+    test: Annotated[float, Field(gt=0, le=0.5)] = 0.2
+    """Share of the labels that no training sees and all are scored on; a larger value leaves less to learn from."""
+    box: BoxText | None = None
+    """Score in this part of the volume instead, z0:z1,y0:y1,x0:x1 in voxels; no training sees its labels."""
+    truth: str | None = None
+    """What is true in that box, where the annotations do not say it, e.g. dense labels; a path or an address."""
+    patience: Annotated[int, Field(ge=0)] = 0
+    """End a training early after so many measurements without a better one; 0 gives each its whole budget."""

@@ -4,6 +4,7 @@ import json
 import signal
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import get_args
 
@@ -18,10 +19,18 @@ from napari_tokenunify.config import ExportConfig
 from napari_tokenunify.data import Volume, open_volume
 from napari_tokenunify.errors import ConfigError, ExportError
 from napari_tokenunify.events import Progress
-from napari_tokenunify.export import FORMATS, export
+from napari_tokenunify.export import FORMATS as ALL_FORMATS
+from napari_tokenunify.export import export
 from tests.export.conftest import ORIGIN, SHAPE, SIZE_NM
 
-VOXELS = [name for name in FORMATS if name != "csv"]
+# Two of them need the extra `precomputed`.
+FORMATS = {
+    name: form
+    for name, form in ALL_FORMATS.items()
+    if not form.path.startswith("precomputed:") or find_spec("tensorstore") is not None
+}
+VOXELS = [name for name, form in FORMATS.items() if form.group == "voxels" and name != "precomputed-fragments"]
+WHOLE = ["obj", "ply", "glb", "precomputed-meshes", "csv-contacts"]  # of which a box cannot be written
 START_NM = tuple(a * s for a, s in zip(ORIGIN, SIZE_NM, strict=True))
 
 
@@ -44,7 +53,7 @@ def left_in(folder: Path) -> set[str]:
 
 
 def test_the_table_of_formats_is_the_one_of_the_config():
-    assert get_args(ExportConfig.model_fields["format"].annotation) == tuple(FORMATS)
+    assert get_args(ExportConfig.model_fields["format"].annotation) == tuple(ALL_FORMATS)
 
 
 @pytest.mark.parametrize("kind", VOXELS)
@@ -75,8 +84,11 @@ def provenance(path: Path, kind: str) -> dict:
     if kind == "hdf5":
         with h5py.File(path) as file:
             return json.loads(file["volumes/labels/neuron_ids"].attrs["tokenunify"])
-    if kind == "csv":
+    if kind.startswith("csv"):
         return json.loads(path.with_name(f"{path.name}.json").read_text())
+    if path.is_dir():
+        about = {"n5": "attributes.json", "precomputed": "info", "precomputed-fragments": "info"}
+        return json.loads((path / about.get(kind, "provenance.json")).read_text())["tokenunify"]
     with tifffile.TiffFile(path) as tif:
         return json.loads(tifffile.xml2dict(tif.ome_metadata)["OME"]["Image"]["Description"])["tokenunify"]
 
@@ -84,13 +96,13 @@ def provenance(path: Path, kind: str) -> dict:
 @pytest.mark.parametrize("kind", FORMATS)
 def test_each_format_says_how_it_was_made(folder, tmp_path, kind):
     out = tmp_path / f"x{FORMATS[kind].suffix}"
-    run(config_of(folder, out, kind, threshold=0.25, box="1:5,0:70,7:90"))
+    run(config_of(folder, out, kind, threshold=0.25, **({} if kind in WHOLE else {"box": "1:5,0:70,7:90"})))
     found = provenance(out, kind)
     assert found["threshold"] == 0.25
     assert found["method"] == "mean"
     assert found["settings"]["made_of"]["model"] == "small"
     assert found["sources"] == {"affinities": "affinities.zarr"}
-    assert found["first_voxel"] == [4, 0, 12]
+    assert found["first_voxel"] == (list(ORIGIN) if kind in WHOLE else [4, 0, 12])
     assert found["voxel_size_nm"] == list(SIZE_NM)
     assert found["written_by"].startswith("napari-tokenunify ")
 
@@ -135,6 +147,10 @@ def test_what_is_no_export_of_ours_is_never_replaced(folder, tmp_path, kind, raw
             file["volumes/labels/neuron_ids"] = raw
     elif kind == "tiff":
         tifffile.imwrite(out, raw, ome=True)
+    elif FORMATS[kind].is_folder:
+        out.mkdir()
+        for name in ("attributes.json", "info", "provenance.json"):
+            (out / name).write_text("{}")
     else:
         out.write_text("id,voxels\n1,2\n")
     before = left_in(tmp_path)
@@ -151,7 +167,9 @@ def test_a_stage_that_is_left_off_leaves_nothing(folder, tmp_path, kind):
     assert left_in(tmp_path) == set()
 
 
-@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize(
+    "kind", sorted({"ome-zarr", "tiff", "hdf5", "n5", "precomputed", "glb", "swc", "csv"} & {*FORMATS})
+)
 def test_a_full_disk_is_one_sentence_and_leaves_the_earlier_export(folder, tmp_path, kind):
     """In another process: its files may hold a kilobyte each. HDF5 would take the whole process down."""
     resource = pytest.importorskip("resource")
@@ -191,9 +209,10 @@ def test_after_a_kill_nothing_looks_whole_and_the_same_command_does_it(folder, t
     assert open_volume(out).shape == SHAPE
 
 
-@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("kind", [name for name in FORMATS if name not in WHOLE])
 def test_no_more_than_a_block_is_read_at_once(folder, tmp_path, kind, monkeypatch):
-    from napari_tokenunify.export import content, ome_zarr, tiff
+    from napari_tokenunify.export import content, n5, ome_zarr, precomputed, tiff
+    from napari_tokenunify.segment import skeletons
     from napari_tokenunify.segment.fragment_store import StoredFragments
 
     sizes = []
@@ -208,6 +227,11 @@ def test_no_more_than_a_block_is_read_at_once(folder, tmp_path, kind, monkeypatc
     monkeypatch.setattr(content, "_BLOCK", (4, 32, 32))
     monkeypatch.setattr(ome_zarr, "_CHUNK", (4, 16, 16))
     monkeypatch.setattr(ome_zarr, "_SHARD", (4, 32, 32))
+    monkeypatch.setattr(n5, "_CHUNK", (4, 16, 16))
+    monkeypatch.setattr(n5, "_BLOCK", (4, 32, 32))
+    monkeypatch.setattr(precomputed, "_CHUNK", (2, 16, 16))
+    monkeypatch.setattr(precomputed, "_BLOCK", (4, 32, 32))
+    monkeypatch.setattr(skeletons, "BLOCK", (3, 31, 31))
     monkeypatch.setattr(tiff, "_SLAB", 4096)
     monkeypatch.setattr(tiff, "_LARGEST_SECTION", 4096)
     monkeypatch.setattr(tiff, "_TILE", 32)
@@ -216,8 +240,31 @@ def test_no_more_than_a_block_is_read_at_once(folder, tmp_path, kind, monkeypatc
     assert max(sizes) <= 4096
     assert sum(sizes) >= np.prod(SHAPE)
     assert len([event for event in events if isinstance(event, Progress)]) > 5
-    if kind != "csv":
+    if kind in VOXELS:
         assert open_volume(out).checksum() == Volume.from_array(plain_voxels(folder, out)).checksum()
+
+
+@pytest.mark.parametrize("kind", WHOLE)
+def test_what_is_made_of_whole_segments_cannot_be_cut(folder, tmp_path, kind):
+    with pytest.raises(ExportError, match="a box cannot cut it: name segments"):
+        run(config_of(folder, tmp_path / "x", kind, box="1:5,0:70,7:90"))
+    assert left_in(tmp_path) == set()
+
+
+@pytest.mark.parametrize("kind", VOXELS)
+def test_only_the_segments_that_are_named_are_written(folder, segmentation, tmp_path, kind):
+    out = tmp_path / f"x{FORMATS[kind].suffix}"
+    plain = segmentation.view(0.9)[:]
+    chosen = np.unique(plain)[[3, 40]].tolist()
+    result, _ = run(config_of(folder, out, kind, threshold=0.9, segments=chosen))
+    np.testing.assert_array_equal(open_volume(out).levels[0][:, :, :], np.where(np.isin(plain, chosen), plain, 0))
+    assert result["segments"] == 2
+    assert provenance(out, kind)["segments"] == chosen
+
+
+def test_a_segment_that_is_not_there_is_said(folder, tmp_path):
+    with pytest.raises(ExportError, match="There is no segment 100000 at this threshold"):
+        run(config_of(folder, tmp_path / "x", "obj", segments=(100000,)))
 
 
 def plain_voxels(folder: Path, out: Path) -> np.ndarray:

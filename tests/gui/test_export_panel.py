@@ -10,7 +10,8 @@ from qtpy.QtCore import Qt
 from napari_tokenunify.affinities import DEFAULT_OFFSETS, known_affinities
 from napari_tokenunify.config import SegmentConfig
 from napari_tokenunify.data import open_volume
-from napari_tokenunify.errors import ProjectError
+from napari_tokenunify.errors import ConfigError, ProjectError
+from napari_tokenunify.export import FORMATS
 from napari_tokenunify.gui import export_panel
 from napari_tokenunify.gui.export_panel import ExportPanel
 from napari_tokenunify.jobs import JobState
@@ -115,6 +116,21 @@ def test_the_ending_follows_the_format_and_the_place_that_was_typed_stays(panel,
     assert panel.config().overwrite
     panel.where.setText(str(tmp_path / "mine.h5"))
     assert not panel.config().overwrite
+
+
+def test_formats_stand_in_groups_and_segments_can_be_named(panel, segmented):
+    segmented.open_project(segmented.project.folder)
+    names = [panel.format.itemData(row) for row in range(panel.format.count())]
+    assert [name for name in names if name] == list(FORMATS)
+    assert names.count(None) == 3  # lines between voxels, meshes, skeletons and tables
+    panel.format.setCurrentIndex(panel.format.findData("swc"))
+    assert panel.where.text().endswith("segments-1.skeletons")
+    assert panel.config().segments == ()
+    panel.segments.setText("2, 17 5,")
+    assert (panel.config().format, panel.config().segments) == ("swc", (2, 17, 5))
+    panel.segments.setText("2; all")
+    with pytest.raises(ConfigError, match="'2; all' are no segments: write their ids"):
+        panel.config()
 
 
 def test_a_copy_is_a_plain_layer_that_lies_over_the_segments(panel, segmented, qtbot):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib import metadata
@@ -10,11 +12,13 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from napari_tokenunify.data.volume import Volume
-from napari_tokenunify.errors import ConfigError
+from napari_tokenunify.errors import ConfigError, ExportError
 from napari_tokenunify.geometry import Box
 from napari_tokenunify.segment.blocks.grid import BlockGrid
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import ArrayLike, NDArray
 
     from napari_tokenunify.geometry import Triple, VoxelSize
@@ -23,7 +27,7 @@ if TYPE_CHECKING:
 
 KEY: Final = "tokenunify"  # the attribute in which an export says how it was made
 _BLOCK: Final = (32, 512, 512)
-_SPEC: Final = ("method", "fragments", "fragments_hash", "offsets", "sources", "settings", "versions")
+_SPEC: Final = ("method", "fragments", "fragments_hash", "edits", "offsets", "sources", "settings", "versions")
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,11 +108,7 @@ class Content:
         """What the file says of how it was made."""
         z, y, x = self.box.start
         return {
-            "kind": "labels" if self.is_labels else "image",
-            "written_by": f"napari-tokenunify {metadata.version('napari-tokenunify')}",
-            "written_at": datetime.now(UTC).isoformat(timespec="seconds"),
-            "name": self.name,
-            "voxel_size_nm": None if self.voxel_size_nm is None else list(self.voxel_size_nm),
+            **provenance_of("labels" if self.is_labels else "image", self.name, self.voxel_size_nm),
             "first_voxel": [a + b for a, b in zip(self.origin, (z, y, x), strict=True)],
             **self.facts,
         }
@@ -126,6 +126,10 @@ class Content:
             If what it comes from is damaged there.
         """
         return self.volume.read(box.shifted(self.box.start)).astype(self.dtype, copy=False)
+
+    def fingerprint(self) -> str | None:
+        """Return a text that is another one if what is written is; None where that cannot be known."""
+        return None
 
     def as_type(self, dtype: np.dtype[Any]) -> Content:
         """Return the same, written as another type."""
@@ -201,10 +205,62 @@ class Segments(Content):
             written=written,
         )
 
+    def only(self, ids: Sequence[int]) -> Segments:
+        """Return the same with these segments alone; all else is 0.
+
+        Raises
+        ------
+        ExportError
+            If one of them is not there.
+        """
+        wanted = np.unique(np.array(ids, np.uint64))
+        missing = np.setdiff1d(wanted, self.table)
+        if len(missing) or 0 in wanted:
+            raise ExportError(
+                f"There is no segment {missing[0] if len(missing) else 0} at this threshold: name those that are there."
+            )
+        table = np.where(np.isin(self.table, wanted), self.table, np.uint64(0))
+        return self._seen_through(table, {"segments": wanted.tolist()})
+
+    def fragments(self) -> Segments:
+        """Return the fragments of the segments that are written, each as a segment of its own."""
+        table = np.where(self.table > 0, np.arange(len(self.table), dtype=np.uint64), np.uint64(0))
+        return self._seen_through(table, {"voxels": "fragments"})
+
+    def _seen_through(self, table: NDArray[np.uint64], facts: dict[str, Any]) -> Segments:
+        largest = int(table.max())
+        written = np.zeros(largest + 1, bool)
+        lazy: Any = _Noted(self.segmentation, table, written)
+        return replace(
+            self,
+            volume=Volume.from_array(lazy, self.voxel_size_nm, str(self.segmentation.folder)),
+            dtype=np.dtype(np.uint32 if largest < 2**32 else np.uint64),
+            table=table,
+            written=written,
+            facts={**self.facts, **facts},
+        )
+
+    def fingerprint(self) -> str | None:
+        """Return a text that is another one if anything is that decides what is written."""
+        about = {**self.provenance, "written_at": None, "box": str(self.box), "dtype": str(self.dtype)}
+        text = json.dumps(about, sort_keys=True, default=str).encode()
+        return hashlib.sha256(text + np.ascontiguousarray(self.table).tobytes()).hexdigest()
+
     @property
     def count(self) -> int:
         """How many segments were met while reading."""
         return int(np.count_nonzero(self.written[1:]))
+
+
+def provenance_of(kind: str, name: str, voxel_size_nm: VoxelSize | None) -> dict[str, Any]:
+    """Return what every export says of itself: what it is, by which version it was written, when."""
+    return {
+        "kind": kind,
+        "written_by": f"napari-tokenunify {metadata.version('napari-tokenunify')}",
+        "written_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "name": name,
+        "voxel_size_nm": None if voxel_size_nm is None else list(voxel_size_nm),
+    }
 
 
 class _Noted:

@@ -41,7 +41,7 @@ def write(content: Content, path: Path) -> Generator[Event, None, None]:
         If it cannot be written.
     """
     grid = content.grid()
-    with _Disk(path, "w+") as disk:
+    with Disk(path, "w+") as disk:
         with h5py.File(disk, "w") as file:
             dataset = _create(file, content)
             for block in grid:
@@ -77,7 +77,7 @@ def _create(file: h5py.File, content: Content) -> h5py.Dataset:
     return dataset
 
 
-class _Disk(io.FileIO):
+class Disk(io.FileIO):
     """A file that keeps an error of writing to itself until it is asked: the HDF5 library crashes at a full disk."""
 
     _failed: OSError | None = None

@@ -19,6 +19,7 @@ from napari_tokenunify.errors import SegmentError
 from napari_tokenunify.geometry import Box
 from napari_tokenunify.network.compiled import compiled
 from napari_tokenunify.project import whole_file
+from napari_tokenunify.proofread.edited import EditedSegmentation
 from napari_tokenunify.segment.blocks.grid import BlockGrid
 
 if TYPE_CHECKING:
@@ -120,6 +121,8 @@ def fragment_boxes(segmentation: Segmentation) -> NDArray[np.int32]:
     SegmentError
         If a file is damaged.
     """
+    if isinstance(segmentation, EditedSegmentation):  # the parts of a divided fragment lie where it lies
+        return segmentation.boxes(fragment_boxes(segmentation.unedited))
     path = segmentation.folder / _BOXES
     try:
         boxes: NDArray[np.int32] = np.load(path, allow_pickle=False)

@@ -9,24 +9,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 import numcodecs
-import numpy as np
 import zarr
 from zarr.codecs import ZstdCodec
 
-from napari_tokenunify.events import Progress
 from napari_tokenunify.export.content import KEY
-from napari_tokenunify.export.pyramid import coarser, level_steps, majority, mean
-from napari_tokenunify.segment.blocks.grid import BlockGrid
+from napari_tokenunify.export.levels import level_sizes, write_levels
+from napari_tokenunify.export.pyramid import level_steps
 
 if TYPE_CHECKING:
     from collections.abc import Generator
     from pathlib import Path
 
-    from numpy.typing import NDArray
+    import numpy as np
 
     from napari_tokenunify.events import Event
     from napari_tokenunify.export.content import Content
-    from napari_tokenunify.geometry import Box, Triple
+    from napari_tokenunify.geometry import Triple
 
 _CHUNK: Final = (32, 128, 128)
 _SHARD: Final = (32, 512, 512)  # what is written at once
@@ -61,27 +59,22 @@ def is_ours(path: Path) -> bool:
 
 
 def _write(content: Content, path: Path, version: str) -> Generator[Event, None, None]:
-    steps = level_steps(content.shape, content.voxel_size_nm)
-    shapes = [content.shape]
-    for step in steps:
-        shapes.append(coarser(shapes[-1], step))
-    grids = [BlockGrid(shape, _SHARD, (0, 0, 0)) for shape in shapes]
-    total, done = sum(map(len, grids)), 0
     group = zarr.open_group(path, mode="a", zarr_format=3 if version == "0.5" else 2)
-    what = "writing segments" if content.is_labels else "writing"
-    above: Any = None
-    for level, grid in enumerate(grids):
-        array = _create(group, str(level), grid.shape, content.dtype)
-        for block in grid:
-            yield Progress(done, total, what)
-            if level == 0:
-                array[block.core.slices] = content.read(block.core)
-            else:
-                array[block.core.slices] = _reduced(above, block.core, steps[level - 1], is_labels=content.is_labels)
-            done += 1
-        above = array
-    group.attrs.update({**_ome(content, steps, version), KEY: content.provenance})
-    yield Progress(total, total, what)
+    yield from write_levels(content, _Levels(group, content.dtype), path)
+    group.attrs.update({**_ome(content, version), KEY: content.provenance})
+
+
+class _Levels:
+    """The levels of a group, called 0, 1, ..."""
+
+    def __init__(self, group: zarr.Group, dtype: np.dtype[Any]) -> None:
+        self.group, self.dtype = group, dtype
+        self.block, self.piece = _SHARD, _CHUNK
+
+    def create(self, level: int, shape: Triple) -> Any:
+        """Make a level, or open it if it is there."""
+        name = str(level)
+        return self.group[name] if name in self.group else _create(self.group, name, shape, self.dtype)
 
 
 def _create(group: zarr.Group, name: str, shape: Triple, dtype: np.dtype[Any]) -> Any:
@@ -109,25 +102,12 @@ def _create(group: zarr.Group, name: str, shape: Triple, dtype: np.dtype[Any]) -
     )
 
 
-def _reduced(above: Any, box: Box, step: Triple, *, is_labels: bool) -> NDArray[Any]:
-    """Return a box of the next level, made of the level above piece by piece."""
-    out = np.empty(box.shape, above.dtype)
-    for piece in BlockGrid(box.shape, _CHUNK, (0, 0, 0)):
-        there = piece.core.shifted(box.start)
-        fine = tuple(
-            slice(a * f, min(b * f, n)) for a, b, f, n in zip(there.start, there.stop, step, above.shape, strict=True)
-        )
-        out[piece.core.slices] = (majority if is_labels else mean)(above[fine], step)
-    return out
-
-
-def _ome(content: Content, steps: list[Triple], version: str) -> dict[str, Any]:
+def _ome(content: Content, version: str) -> dict[str, Any]:
     """Return the attributes that make the group an image, or a label image."""
-    size = finest = content.voxel_size_nm or (1.0, 1.0, 1.0)
+    sizes = level_sizes(content.voxel_size_nm, level_steps(content.shape, content.voxel_size_nm))
     datasets = []
-    for level, step in enumerate([(1, 1, 1), *steps]):
-        size = size[0] * step[0], size[1] * step[1], size[2] * step[2]
-        centre = [a + (s - f) / 2 for a, s, f in zip(content.start, size, finest, strict=True)]
+    for level, size in enumerate(sizes):
+        centre = [a + (s - f) / 2 for a, s, f in zip(content.start, size, sizes[0], strict=True)]
         transforms: list[dict[str, Any]] = [{"type": "scale", "scale": list(size)}]
         if any(centre):
             transforms.append({"type": "translation", "translation": centre})

@@ -1,4 +1,4 @@
-"""CSV: a row for each segment, with its size, its fragments and its bounding box."""
+"""CSV: a row for each segment, with its size, its fragments, its bounding box, and how sure it is."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from scipy import ndimage
 
 from napari_tokenunify.errors import ExportError
 from napari_tokenunify.events import Progress
+from napari_tokenunify.export.contacts import segment_uncertainty
 from napari_tokenunify.export.content import Segments
 
 if TYPE_CHECKING:
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
     from napari_tokenunify.geometry import Box
 
 COLUMNS: Final = (
-    "id", "voxels", "volume_um3", "fragments", "z_start", "z_stop", "y_start", "y_stop", "x_start", "x_stop"
+    "id", "voxels", "volume_um3", "fragments", "z_start", "z_stop", "y_start", "y_stop", "x_start", "x_stop",
+    "uncertainty",
 )  # fmt: skip
 
 
@@ -32,7 +34,8 @@ def write(content: Content, path: Path) -> Generator[Event, None, None]:
     """Write a row for each segment that has voxels.
 
     `volume_um3` is empty where the voxel size is unknown, `fragments` counts those of which something lies in what is
-    written, and the bounding box is in voxels of what is written, half open.
+    written, and the bounding box is in voxels of what is written, half open. `uncertainty` is that of
+    `contacts.segment_uncertainty`, of the whole segment; empty where it touches nothing.
 
     Parameters
     ----------
@@ -72,6 +75,7 @@ def _write_rows(
     path: Path, content: Segments, ids: NDArray[np.uint64], segments: _Extents, parts: NDArray[np.int64]
 ) -> None:
     size = content.voxel_size_nm
+    unsure = segment_uncertainty(content.segmentation.graph, content.table, ids)
     with path.open("w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file)
         rows.writerow(COLUMNS)
@@ -79,7 +83,11 @@ def _write_rows(
             voxels = int(segments.voxels[row])
             volume = "" if size is None else f"{voxels * size[0] * size[1] * size[2] / 1e9:.9g}"
             spans = np.stack([segments.start[row], segments.stop[row]], axis=1).ravel()
-            rows.writerow([segment, voxels, volume, int(parts[row]), *spans.tolist()])
+            rows.writerow([segment, voxels, volume, int(parts[row]), *spans.tolist(), _share(unsure[row])])
+
+
+def _share(value: float) -> str:
+    return "" if np.isnan(value) else f"{value:.4f}"
 
 
 @dataclass(frozen=True, eq=False)

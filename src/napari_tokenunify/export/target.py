@@ -7,6 +7,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from napari_tokenunify.errors import ExportError
+from napari_tokenunify.export import resume
 from napari_tokenunify.project import whole_file
 from napari_tokenunify.segment.folder_lock import locked
 
@@ -48,18 +49,20 @@ def check_target(path: Path, is_ours: Callable[[Path], bool], *, overwrite: bool
 
 
 @contextmanager
-def whole_export(path: Path, *, is_folder: bool) -> Iterator[Path]:
+def whole_export(path: Path, *, is_folder: bool, fingerprint: str | None = None) -> Iterator[Path]:
     """Give a name under which to write, and bring what is written to its place once all of it is there.
 
-    What was at the place before stays until then. If writing fails nothing is left; what a kill left behind goes the
-    next time.
+    What was at the place before stays until then. If writing fails or is left off nothing is left. What a kill left
+    behind is gone on with the next time, if the fingerprint is the same, else it goes.
 
     Parameters
     ----------
     path : Path
         The file or folder to make or replace; its parent folder is made if missing.
     is_folder : bool
-        Whether it is a folder: then an empty one is there.
+        Whether it is a folder: then one is there, empty or with what `resume.Finished` lists.
+    fingerprint : str, optional
+        Stands for all that decides about the bytes that are written; without one, a folder is always begun anew.
 
     Raises
     ------
@@ -75,8 +78,12 @@ def whole_export(path: Path, *, is_folder: bool) -> Iterator[Path]:
         part.mkdir(parents=True, exist_ok=True)
         with locked(part):
             try:
-                _empty(part)
+                if fingerprint is None or not resume.goes_on(part, fingerprint):
+                    _empty(part)
+                    if fingerprint is not None:
+                        resume.begin(part, fingerprint)
                 yield part
+                resume.end(part)
                 _replace(path, part)
             finally:
                 shutil.rmtree(part, ignore_errors=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import psutil  # type: ignore[import-untyped]
@@ -22,8 +22,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_tokenunify.config import ExportConfig
-from napari_tokenunify.errors import ProjectError, TokenUnifyError
+from napari_tokenunify.errors import ConfigError, ProjectError, TokenUnifyError
 from napari_tokenunify.events import Progress
 from napari_tokenunify.export.formats import FORMATS
 from napari_tokenunify.gui.background import Background
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
     from napari import Viewer
     from numpy.typing import NDArray
 
+    from napari_tokenunify.config import ExportConfig
     from napari_tokenunify.export import Segments
     from napari_tokenunify.geometry import VoxelSize
     from napari_tokenunify.segment.segmentation import Segmentation
@@ -63,9 +63,16 @@ class ExportPanel(QWidget):
         self._viewer, self._session = viewer, session
         self._proposed, self._agreed = "", ""  # a place nobody chose; one that the user let be overwritten
         self.format, self.where, self.browse = QComboBox(), QLineEdit(), QPushButton("...")
-        for name in get_args(ExportConfig.model_fields["format"].annotation):
-            self.format.addItem(FORMATS[name].title, name)
-        self.format.setToolTip("What is written; all formats but the table hold every voxel.")
+        self.segments = QLineEdit()
+        for name, form in FORMATS.items():
+            last = FORMATS.get(self.format.itemData(self.format.count() - 1))
+            if last is not None and last.group != form.group:
+                self.format.insertSeparator(self.format.count())
+            self.format.addItem(form.title, name)
+        self.format.setMaxVisibleItems(self.format.count())
+        self.format.setToolTip("What is written: voxels, surfaces, skeletons or a table.")
+        self.segments.setPlaceholderText("all")
+        self.segments.setToolTip("Ids of the segments to write, e.g. 12, 345; a click on a segment shows its id.")
         self.where.setToolTip(WHERE)
         self.browse.setToolTip("Choose another place.")
         self.browse.setFixedWidth(36)
@@ -100,6 +107,7 @@ class ExportPanel(QWidget):
         place.addWidget(self.browse)
         rows.addRow("format", self.format)
         rows.addRow("", self.kind)
+        rows.addRow("segments", self.segments)
         rows.addRow("where", place)
         layout.addWidget(self.about)
         layout.addLayout(rows)
@@ -116,15 +124,18 @@ class ExportPanel(QWidget):
         ------
         ProjectError
             If no project is open, or there are no segments yet.
+        ConfigError
+            If the segments are no ids.
         """
         if self._session.segmentation is None:
             raise ProjectError(NOTHING_YET)
         out = self.where.text().strip()
         place = {"out": out} if out else {}
-        return self._session.export_config(format=self.format.currentData(), overwrite=out == self._agreed, **place)
+        kind, chosen = self.format.currentData(), _ids(self.segments.text())
+        return self._session.export_config(format=kind, segments=chosen, overwrite=out == self._agreed, **place)
 
     def _enable(self, *, is_there: bool) -> None:
-        for widget in (self.format, self.where, self.browse, self.export, self.copy):
+        for widget in (self.format, self.segments, self.where, self.browse, self.export, self.copy):
             widget.setEnabled(is_there)
 
     def _opened(self, _: object) -> None:
@@ -242,6 +253,14 @@ def _copied(
         yield Progress(block.index, len(grid), "copying")
         voxels[block.core.slices] = segments.read(block.core)
     return voxels, segments
+
+
+def _ids(text: str) -> tuple[int, ...]:
+    """Read ids with commas or spaces between them."""
+    words = text.replace(",", " ").split()
+    if not all(word.isdecimal() and int(word) > 0 for word in words):
+        raise ConfigError(f"'{text}' are no segments: write their ids, e.g. 12, 345, or nothing for all of them.")
+    return tuple(map(int, words))
 
 
 def _size(count: float) -> str:

@@ -75,6 +75,11 @@ class AffinityStore:
     _level: Level | None = field(default=None, repr=False)
     _folder: Path | None = field(default=None, repr=False)  # of a store that is ours
 
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type in which they are stored: uint8 (times 255) or a float."""
+        return self._opened().source.dtype
+
     def read(self, box: Box) -> NDArray[np.float32]:
         """Read a box.
 

@@ -28,6 +28,7 @@ from napari_tokenunify.metrics import (
     variation_of_information,
 )
 from napari_tokenunify.segment.neuron_scores import NeuronScore, Piece, worst_neurons
+from napari_tokenunify.segment.skeleton_scores import made_skeletons, read_skeletons, run_length_scores
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -38,12 +39,22 @@ if TYPE_CHECKING:
     from napari_tokenunify.events import Event
     from napari_tokenunify.geometry import Triple
     from napari_tokenunify.segment.fragment_store import StoredFragments
+    from napari_tokenunify.segment.segmentation import Segmentation
 
 _LISTED = 3  # pieces of a neuron, and neurons merged with it, whose place is looked for
 
 
-def evaluate(config: EvaluateConfig) -> Generator[Event, None, dict[str, Any]]:
+def evaluate(
+    config: EvaluateConfig, opened: Callable[[Path], Segmentation] | None = None
+) -> Generator[Event, None, dict[str, Any]]:
     """Score a segmentation against labels, sparse or dense; memory does not grow with the volume.
+
+    Parameters
+    ----------
+    config : EvaluateConfig
+        What is compared.
+    opened : callable, optional
+        Opens a segmentation folder, e.g. as it was edited; by default as it was agglomerated.
 
     Returns
     -------
@@ -53,7 +64,9 @@ def evaluate(config: EvaluateConfig) -> Generator[Event, None, dict[str, Any]]:
         ("raw" or "widened"), `ignored` (how many ids of the labels were ignored, beside those named, as they are
         too small), `edits` (`cuts` and `merges`; only for a segmentation folder), `worst` (a list of dicts:
         `neuron`, `voxels`, `voi_split`, `voi_merge`, `pieces`, `largest_share`, `merged_with`, `places`, `message`),
-        `seconds`. A place is a dict `neuron`, `segment`, `at`: a voxel (z, y, x) of the volume that both hold.
+        `seconds`; if skeletons are given or asked for, `expected_run_length_um`, `expected_run_length_of_um` (that of
+        a perfect segmentation) and `skeletons` (their number).
+        A place is a dict `neuron`, `segment`, `at`: a voxel (z, y, x) of the volume that both hold.
 
     Raises
     ------
@@ -65,7 +78,7 @@ def evaluate(config: EvaluateConfig) -> Generator[Event, None, dict[str, Any]]:
         If a file cannot be opened or read.
     """
     started = time.monotonic()
-    pair = _open(config)
+    pair = _open(config, opened)
     box = _checked_box(config, pair.covered)
     small = yield from _small_ids(pair.labels, config.min_size)
     pair = pair.ignoring(config, small)
@@ -78,10 +91,12 @@ def evaluate(config: EvaluateConfig) -> Generator[Event, None, dict[str, Any]]:
             "ignore fewer ids."
         )
     yield from _remarks(counts, config)
+    lengths = yield from _run_lengths(config, pair, box)
     worst = worst_neurons(counts, config.worst)
     places = yield from _places(blocks, pair, worst)
     return {
         **_scores(counts),
+        **lengths,
         "borders": "widened" if config.widen_borders else "raw",
         "ignored": len(small),
         **({} if pair.table is None else {"edits": asdict(edits_needed(fragments, pair.table))}),
@@ -110,6 +125,17 @@ class _Pair:
         """Read ids of the labels, and of the volume."""
         return self._truth(box), self.volume.read(box)
 
+    def read_segments(self, box: Box) -> NDArray[np.uint64]:
+        """Read segments, not fragments."""
+        ids: NDArray[np.uint64] = self.volume.read(box)
+        return ids if self.table is None else self.table[ids]
+
+    def counted_truth(self, box: Box) -> NDArray[np.uint64]:
+        """Read ids of the labels, 0 where they are ignored."""
+        ids = self._truth(box)
+        ids[np.isin(ids, self.ignored)] = 0
+        return ids
+
     def count(self, box: Box) -> Contingency:
         return contingency(*self.read(box), ignore=self.ignored)
 
@@ -126,10 +152,10 @@ class _Pair:
         return widen_borders(ids)[box.shifted((-z, -y, -x)).slices]
 
 
-def _open(config: EvaluateConfig) -> _Pair:
+def _open(config: EvaluateConfig, opened: Callable[[Path], Segmentation] | None) -> _Pair:
     folder = Path(config.segmentation).expanduser()
     if (folder / "fragments.zarr").is_dir():
-        return _open_folder(folder, config)
+        return _open_folder(folder, config, opened)
     if config.threshold is not None:
         raise ConfigError(f"{config.segmentation} is no segmentation folder and has no thresholds: leave it out.")
     volume = open_volume(config.segmentation)
@@ -157,11 +183,11 @@ class _Placed:
         return self.array[tuple(here)]
 
 
-def _open_folder(folder: Path, config: EvaluateConfig) -> _Pair:
+def _open_folder(folder: Path, config: EvaluateConfig, opened: Callable[[Path], Segmentation] | None) -> _Pair:
     """Open the fragments and the table of a segmentation, which may be one of a part of the labelled volume."""
     from napari_tokenunify.segment.segmentation import Segmentation
 
-    segmentation = Segmentation.open(folder)
+    segmentation = (opened or Segmentation.open)(folder)
     table = segmentation.table if config.threshold is None else segmentation.at(config.threshold)
     z, y, x = segmentation.spec.get("origin", (0, 0, 0))
     covered = Box.whole(segmentation.shape).shifted((z, y, x))
@@ -225,6 +251,24 @@ def _remarks(counts: Contingency, config: EvaluateConfig) -> Generator[Event, No
         )
     if 0 not in config.ignore and not config.widen_borders:
         yield Message("Label 0 is not ignored, so what is unlabelled counts as one neuron.", "warning")
+
+
+def _run_lengths(config: EvaluateConfig, pair: _Pair, box: Box) -> Generator[Event, None, dict[str, Any]]:
+    """Return the expected run length, if it is wanted."""
+    if config.skeletons is None and not config.run_length:
+        return {}
+    size = pair.volume.voxel_size_nm or pair.labels.voxel_size_nm
+    if size is None:
+        raise SegmentError(
+            f"{config.segmentation}: the expected run length needs a voxel size, and neither this nor the labels say "
+            "one: give files that do."
+        )
+    volume = pair.volume if pair.volume.voxel_size_nm else pair.labels.labels
+    if config.skeletons is not None:
+        traced = read_skeletons(config.skeletons, volume, config.skeleton_unit)
+    else:
+        traced = yield from made_skeletons(pair.counted_truth, box, size)
+    return (yield from run_length_scores(traced, pair.read_segments, box, size, config.merge_nodes))
 
 
 def _scores(counts: Contingency) -> dict[str, Any]:
