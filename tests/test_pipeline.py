@@ -12,6 +12,7 @@ from napari_tokenunify.config import (
     FinetuneConfig,
     InfoConfig,
     PredictConfig,
+    PretrainConfig,
     SegmentConfig,
 )
 from napari_tokenunify.pipeline import STAGES, command_line, python_code
@@ -36,6 +37,7 @@ CONFIGS = [
     ),
     ("predict", PredictConfig(volume="v", model="m", out="o", start_at=(-1, 2, 3), box="0:8,0:64,0:64")),
     ("segment", SegmentConfig(affinities="a", out="o", offsets=((-1, 0, 0), (0, -1, 0)), threshold=0.25)),
+    ("pretrain", PretrainConfig(volumes=("a b.h5::/raw", "c.zarr"), out="o", weights=(1, 2.5), resample=False)),
     ("evaluate", EvaluateConfig(segmentation="s", labels="l", ignore=(0, 7))),
 ]
 

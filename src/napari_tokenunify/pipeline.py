@@ -16,6 +16,7 @@ from pydantic_settings import CliPositionalArg
 
 from napari_tokenunify.config import (
     CheckConfig,
+    ComparePretrainingConfig,
     Config,
     DemoConfig,
     DoctorConfig,
@@ -37,6 +38,21 @@ from napari_tokenunify.config import (
     ModelsInfoConfig,
     ModelsListConfig,
     PredictConfig,
+    PretrainConfig,
+    ProofreadCarryConfig,
+    ProofreadCommentConfig,
+    ProofreadDeleteConfig,
+    ProofreadDetachConfig,
+    ProofreadGoConfig,
+    ProofreadLabelsConfig,
+    ProofreadLockConfig,
+    ProofreadLogConfig,
+    ProofreadMergeConfig,
+    ProofreadRedoConfig,
+    ProofreadReplayConfig,
+    ProofreadSplitConfig,
+    ProofreadUndoConfig,
+    ProofreadUnlockConfig,
     RunConfig,
     SegmentConfig,
 )
@@ -82,9 +98,27 @@ STAGES: dict[str, Stage] = {
     "models get": Stage("napari_tokenunify.network.models:get_model", ModelsGetConfig),
     "models import": Stage("napari_tokenunify.network.models:import_model", ModelsImportConfig),
     "finetune": Stage("napari_tokenunify.pipeline:finetune", FinetuneConfig, job=True),
+    "pretrain": Stage("napari_tokenunify.train.pretraining.pretraining:pretrain", PretrainConfig, job=True),
+    "compare-pretraining": Stage(
+        "napari_tokenunify.helped.comparison:compare_pretraining", ComparePretrainingConfig, job=True
+    ),
     "predict": Stage("napari_tokenunify.segment.prediction.predict:predict", PredictConfig),
     "segment": Stage("napari_tokenunify.segment.segment_volume:segment", SegmentConfig),
-    "evaluate": Stage("napari_tokenunify.segment.evaluation:evaluate", EvaluateConfig),
+    "evaluate": Stage("napari_tokenunify.pipeline:evaluate", EvaluateConfig),
+    "proofread merge": Stage("napari_tokenunify.proofread.verbs:merge", ProofreadMergeConfig),
+    "proofread split": Stage("napari_tokenunify.proofread.verbs:split", ProofreadSplitConfig),
+    "proofread detach": Stage("napari_tokenunify.proofread.verbs:detach", ProofreadDetachConfig),
+    "proofread delete": Stage("napari_tokenunify.proofread.verbs:delete", ProofreadDeleteConfig),
+    "proofread lock": Stage("napari_tokenunify.proofread.verbs:lock", ProofreadLockConfig),
+    "proofread unlock": Stage("napari_tokenunify.proofread.verbs:unlock", ProofreadUnlockConfig),
+    "proofread comment": Stage("napari_tokenunify.proofread.verbs:comment", ProofreadCommentConfig),
+    "proofread undo": Stage("napari_tokenunify.proofread.verbs:undo", ProofreadUndoConfig),
+    "proofread redo": Stage("napari_tokenunify.proofread.verbs:redo", ProofreadRedoConfig),
+    "proofread go": Stage("napari_tokenunify.proofread.verbs:go", ProofreadGoConfig),
+    "proofread log": Stage("napari_tokenunify.proofread.verbs:log", ProofreadLogConfig),
+    "proofread replay": Stage("napari_tokenunify.proofread.verbs:replay", ProofreadReplayConfig),
+    "proofread carry": Stage("napari_tokenunify.proofread.verbs:carry", ProofreadCarryConfig),
+    "proofread labels": Stage("napari_tokenunify.proofread.verbs:labels", ProofreadLabelsConfig),
     "export": Stage("napari_tokenunify.export.export_segments:export", ExportConfig),
     "models export": Stage("napari_tokenunify.network.models:export_model", ModelsExportConfig),
     "doctor": Stage("napari_tokenunify.network.doctor:doctor", DoctorConfig),
@@ -101,6 +135,7 @@ STAGES: dict[str, Stage] = {
 
 GROUPS = {
     "models": "List the networks' weights that have a name, look at them, download, import and export them.",
+    "proofread": "Correct segments: merge, split, delete, mark correct, with unlimited undo; share and reuse edits.",
     "jobs": "List the jobs that were started, watch, pause, stop and resume them, and compare runs.",
 }
 """What the verbs with the same first word have in common."""
@@ -126,8 +161,8 @@ def command_line(name: str, config: Config) -> str:
         flag = "--" + field.replace("_", "-")
         if _POSITIONAL in info.metadata:
             words.append(str(value))
-        elif value is True:
-            words.append(flag)
+        elif isinstance(value, bool):
+            words.append(flag if value else flag.replace("--", "--no-", 1))
         else:
             words.append(f"{flag}={_as_word(value)}" if _as_word(value).startswith("-") else flag)
             words += [] if words[-1] != flag else [_as_word(value)]
@@ -158,3 +193,12 @@ def finetune(config: FinetuneConfig) -> Generator[Event, None, dict[str, Any]]:
     from napari_tokenunify.train import finetune as train
 
     return (yield from train(config, crop_scores))
+
+
+def evaluate(config: EvaluateConfig) -> Generator[Event, None, dict[str, Any]]:
+    """Run `segment.evaluate` on the segments as they were edited."""
+    from napari_tokenunify.proofread import open_edited
+    from napari_tokenunify.segment import Segmentation
+    from napari_tokenunify.segment import evaluate as score
+
+    return (yield from score(config, Segmentation.open if config.ignore_edits else open_edited))

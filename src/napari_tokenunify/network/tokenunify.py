@@ -94,16 +94,28 @@ class TokenUnify(nn.Module):
             (B, outputs, D, H, W), logits in the order of `config.offsets`: their sigmoid is the affinity. (The
             official code has the sigmoid inside; outside, losses stay exact in half precision.)
         """
+        result: Tensor = self.out(self.features(raw)[1])
+        return result
+
+    def features(self, raw: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute what `forward` makes its logits of, and what lies between encoder and decoder.
+
+        Returns
+        -------
+        Tensor, shape (B, hidden, d, h, w)
+            At the coarsest place, after the encoder.
+        Tensor, shape (B, widths[0], D, H, W)
+            At full resolution, after the decoder.
+        """
         if raw.device.type == "cpu":
             raw = channels_last(raw)
         seen = [raw, *self.vit(raw)]  # fine to coarse
-        x = getattr(self, f"encoder{len(seen)}")(seen.pop())
+        coarse = x = getattr(self, f"encoder{len(seen)}")(seen.pop())
         while seen:  # what goes across is computed when it is needed: it is larger than what is kept for it
             level = len(seen)
             across = getattr(self, f"encoder{level}")(seen.pop())
             x = getattr(self, f"decoder{level + 1}")(x, across)
-        result: Tensor = self.out(self.decoder1(x))
-        return result
+        return coarse, self.decoder1(x)
 
     def affinities(self, raw: Tensor) -> Tensor:
         """Compute affinities, the sigmoid of `forward`: (B, outputs, D, H, W), fp32, 0..1."""

@@ -9,6 +9,7 @@ from .parts import choose_parts as choose_parts
 from .parts import describe as describe
 from .parts import merge_adapters as merge_adapters
 from .parts import network_state as network_state
+from .pretraining.pretraining import pretrain as pretrain
 from .scores import AffinityScores as AffinityScores
 from .summary import write_summary as write_summary
 
@@ -25,5 +26,6 @@ __all__ = [
     "hold_out",
     "merge_adapters",
     "network_state",
+    "pretrain",
     "write_summary",
 ]

@@ -149,7 +149,7 @@ def choose_plan(
         warmup=max(1, min(20, steps // 10)),
         average=min(0.999, max(0.9, 1 - 10 / steps)),
         precision=precision,
-        workers=_workers(device) if config.workers is None else config.workers,
+        workers=usual_workers(device) if config.workers is None else config.workers,
         validate_seconds=max(10.0, (seconds or 600.0) / 20),
         checkpoint_seconds=20.0,
         preview_seconds=config.preview_seconds,
@@ -192,6 +192,7 @@ def _choose_crop(
     return smallest, each
 
 
-def _workers(device: torch.device) -> int:
+def usual_workers(device: torch.device) -> int:
+    """Return how many make crops ahead: one thread beside a CPU that computes, as many processes as cores for a GPU."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return 1 if device.type != "cuda" else max(1, min(8, cores - 1))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -43,6 +42,7 @@ from napari_tokenunify.train.plan import Plan
 from napari_tokenunify.train.ranks import Ranks, join_ranks
 from napari_tokenunify.train.record import grown_card, recorded
 from napari_tokenunify.train.schedule import Budget
+from napari_tokenunify.train.starting import as_triple, check_disk, measured_intensity, settings_of, with_new_outputs
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -53,14 +53,12 @@ if TYPE_CHECKING:
     from napari_tokenunify.data.annotations import Annotations
     from napari_tokenunify.data.volume import Volume
     from napari_tokenunify.events import Event
-    from napari_tokenunify.geometry import Triple
     from napari_tokenunify.network.tokenunify import TokenUnify
     from napari_tokenunify.train.affinity_task import SegmentScores
     from napari_tokenunify.train.parts import Parts
     from napari_tokenunify.train.state import Standing
 
 _FREE_TO_CHANGE: Final = {"out", "minutes", "steps", "patience", "preview", "preview_seconds", "workers", "device"}
-_STATES_ON_DISK: Final = 12  # times the weights: two states of weights, averages and two moments, two models, previews
 
 
 def finetune(config: FinetuneConfig, segment: SegmentScores | None = None) -> Generator[Event, None, dict[str, Any]]:
@@ -177,12 +175,12 @@ def _prepare(
     parts, why = choose_parts_for(config, trained=trained, known_pairs=data.known_pairs)
     yield Message(f"{describe(parts)} Chosen {why}.")
     run_id = _run_id(config, card, data)
-    before = _settings_of(paths, run_id)
+    before = settings_of(paths, run_id)
     network.to(device)
     choose_parts(network, parts)
     intensity, sentence = _intensity(data.volume, card)
     yield Message(sentence)
-    _check_disk(paths.folder, network)
+    check_disk(paths.folder, network)
 
     settings: dict[str, Any] = {}  # filled in before the first weights are stored
 
@@ -191,7 +189,7 @@ def _prepare(
         save_checkpoint(path, network, grown_card(card, network.config, settings, standing), weights=weights)
 
     crops = candidate_crops(data.volume.voxel_size_nm, data.volume.shape)
-    crop = config.crop or (_triple(before["plan"]["crop"]) if before else crops[0])
+    crop = config.crop or (as_triple(before["plan"]["crop"]) if before else crops[0])
     everything = AffinityTask(
         data.volume, data.annotations, intensity, data.annotations, (), crop, store, network.config.offsets
     )
@@ -213,7 +211,7 @@ def _prepare(
         "parts": parts,
         "device": str(device),
         "model": {"name": card.name, "weights_sha256": card.weights_sha256, "trained": trained},
-        "intensity": _measured(data.volume, intensity, plan.crop),
+        "intensity": measured_intensity(data.volume, intensity, plan.crop),
         "held_out": held,
         "data": _described(data),
         "versions": package_versions(),
@@ -237,21 +235,12 @@ def _network(config: FinetuneConfig, volume: Volume) -> Generator[Event, None, t
         return build_network(shape), ModelCard(network=shape, name=config.model), False
     network, card = load_checkpoint(find_model(config.model))
     if (0, 0, 0) in card.network.offsets:
-        network = _with_new_head(network)
+        network = with_new_outputs(network, DEFAULT_OFFSETS)
         yield Message(f"{config.model} was pre-trained: it gets a new last layer for affinities.")
     different = voxel_size_mismatch(volume.voxel_size_nm, card.voxel_size_nm)
     if different:
         yield Message(f"{different.rstrip('.')}; it has to learn the difference, which takes more labels.", "warning")
     return network, card, True
-
-
-def _with_new_head(network: TokenUnify) -> TokenUnify:
-    """Return the network with random weights where its outputs are made."""
-    fresh = build_network(network.config.replace(offsets=DEFAULT_OFFSETS))
-    own = fresh.state_dict()
-    kept = {name: t for name, t in network.state_dict().items() if own[name].shape == t.shape}
-    fresh.load_state_dict({**own, **kept})
-    return fresh
 
 
 def _task(
@@ -287,27 +276,6 @@ def _intensity(volume: Volume, card: ModelCard) -> tuple[IntensityRange, str]:
     return choose_intensity(volume, None if known is None else IntensityRange(known.low, known.high))
 
 
-def _measured(volume: Volume, intensity: IntensityRange, crop: Triple) -> dict[str, float]:
-    """Return the range, and mean and deviation of the normalised voxels of a crop in the middle."""
-    middle = [max(0, (n - size) // 2) for n, size in zip(volume.shape, crop, strict=True)]
-    stop = [min(n, start + size) for n, start, size in zip(volume.shape, middle, crop, strict=True)]
-    voxels = intensity.normalise(volume.read(Box((middle[0], middle[1], middle[2]), (stop[0], stop[1], stop[2]))))
-    mean, deviation = float(voxels.mean()), float(voxels.std())
-    return {"low": intensity.low, "high": intensity.high, "mean": mean, "deviation": deviation}
-
-
-def _check_disk(folder: Path, network: TokenUnify) -> None:
-    """Refuse to start where the checkpoints of the run would not fit."""
-    there = next(parent for parent in (folder, *folder.parents) if parent.exists())
-    needed = _STATES_ON_DISK * sum(p.numel() * p.element_size() for p in network.parameters()) + (1 << 20)
-    free = shutil.disk_usage(there).free
-    if free < needed:
-        raise TrainError(
-            f"{folder}: the disk has {free / 1e6:,.0f} MB left, and the checkpoints need about {needed / 1e6:,.0f} MB: "
-            "make room, or choose an --out on another disk."
-        )
-
-
 def _run_id(config: FinetuneConfig, card: ModelCard, data: _Data) -> str:
     """Return a hash over everything that decides which steps are taken."""
     chosen = config.model_dump(mode="json", exclude=_FREE_TO_CHANGE)
@@ -315,33 +283,13 @@ def _run_id(config: FinetuneConfig, card: ModelCard, data: _Data) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _settings_of(paths: RunPaths, run_id: str) -> dict[str, Any] | None:
-    """Return what the run in the folder settled on; None if there is none to go on with."""
-    if not paths.state.exists() and not paths.previous_state.exists():
-        return None
-    try:
-        settings: dict[str, Any] = json.loads(paths.settings.read_text())
-    except (OSError, ValueError) as error:
-        raise TrainError(f"{paths.settings}: cannot be read; start a new run in another folder.") from error
-    if settings.get("run") != run_id:
-        raise TrainError(
-            f"{paths.folder}: holds a run with other settings, data or starting weights; choose another --out."
-        )
-    return settings
-
-
 def _plan_of(stored: dict[str, Any], config: FinetuneConfig) -> Plan:
     """Return the plan of a run that is gone on with; only its budget, patience and workers may be others now."""
     minutes = None if config.steps is not None else 60 * config.minutes
-    changed = {"budget": Budget(config.steps, minutes), "crop": _triple(stored["crop"]), "patience": config.patience}
+    changed = {"budget": Budget(config.steps, minutes), "crop": as_triple(stored["crop"]), "patience": config.patience}
     if config.workers is not None:
         changed["workers"] = config.workers
     return Plan(**{**stored, **changed, "preview_seconds": config.preview_seconds})
-
-
-def _triple(values: list[int]) -> Triple:
-    z, y, x = values
-    return z, y, x
 
 
 def _described(data: _Data) -> list[dict[str, Any]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
@@ -21,6 +22,7 @@ from napari_tokenunify.train.parts import network_state
 from napari_tokenunify.train.ranks import Ranks
 from napari_tokenunify.train.schedule import Clock, learning_rate
 from napari_tokenunify.train.state import Standing, load_optimiser, load_state, optimiser_tensors, save_state
+from napari_tokenunify.train.task import PacedTask
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -76,13 +78,16 @@ class Loop:
         self.network, self.task, self.plan, self.paths = network, task, plan, paths
         self._run_id, self._ranks = run, ranks
         self.device = next(network.parameters()).device
-        self.optimiser = torch.optim.AdamW(_groups(network, plan.weight_decay), lr=plan.learning_rate)
+        self.optimiser = torch.optim.AdamW(
+            _groups(network, plan.weight_decay), lr=plan.learning_rate, betas=(0.9, plan.beta2)
+        )
         self.average = MovingAverage(network, plan.average)
         self._scaler = torch.amp.GradScaler(self.device.type, enabled=plan.precision == "fp16")
         self.standing = Standing(crop=plan.crop, micro=plan.batch)
         self.clock = Clock()
         self._saved_step = -1
         self._losses: list[float] = []
+        self._told: dict[str, list[float]] = {}  # sums and numbers of what the task tells of itself
         self._seconds_of_steps: list[float] = []
 
     def run(self) -> Generator[Event, None, Standing]:
@@ -167,13 +172,9 @@ class Loop:
 
     def _step(self, samples: list[Any]) -> Generator[Event, None, None]:
         """Make one step; again in smaller pieces as long as memory does not suffice."""
-        standing, plan = self.standing, self.plan
-        rate = learning_rate(
-            plan.learning_rate, standing.step, plan.warmup, plan.budget.share(standing.step, self.clock.seconds)
-        )
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate
+        standing = self.standing
         self.network.train()
+        self._pace()
         while (loss := self._gradients(samples)) is None:
             yield from self._shrink()
             if self.standing.crop != standing.crop:
@@ -181,6 +182,15 @@ class Loop:
         if not self._update(loss):
             yield from self._skip(loss)
         self.standing = self.standing.with_(step=standing.step + 1)
+
+    def _pace(self) -> None:
+        """Set the learning rate, in all processes the same, and let the task know how far the training has come."""
+        plan, step = self.plan, self.standing.step
+        share = self._ranks.total(plan.budget.share(step, self.clock.seconds))[0] / self._ranks.world
+        if isinstance(self.task, PacedTask):
+            share = self.task.pace(share)
+        for group in self.optimiser.param_groups:
+            group["lr"] = learning_rate(plan.learning_rate, step, plan.warmup, share)
 
     def _gradients(self, samples: list[Any]) -> float | None:
         """Return the loss of a batch, its gradients added up; None if memory did not suffice in any process."""
@@ -201,13 +211,17 @@ class Loop:
             if not is_out_of_memory(error):
                 raise
             full = True
-        loss, any_full = self._ranks.total(loss, float(full))
+        told = self.task.told() if isinstance(self.task, PacedTask) else {}
+        loss, any_full, *numbers = self._ranks.total(loss, float(full), *chain.from_iterable(told.values()))
         if any_full:
             self.optimiser.zero_grad(set_to_none=True)
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
             return None
         self._ranks.sum_gradients(self.network)
+        for name, value, number in zip(told, numbers[::2], numbers[1::2], strict=True) if math.isfinite(loss) else ():
+            before = self._told.get(name, (0.0, 0.0))
+            self._told[name] = [before[0] + value, before[1] + number]
         return loss
 
     def _update(self, loss: float) -> bool:
@@ -262,8 +276,9 @@ class Loop:
                 "loss": sum(self._losses) / len(self._losses),
                 "learning_rate": float(self.optimiser.param_groups[0]["lr"]),
                 "seconds": seconds,
+                **{name: value / number for name, (value, number) in self._told.items() if number},
             }
-            self._losses = []
+            self._losses, self._told = [], {}
             yield from self._tell(Metric(standing.step, values))
         done, total = (
             (standing.step, budget.steps) if budget.steps is not None else (round(seconds), round(budget.seconds or 0))

@@ -28,6 +28,8 @@ class Plan:
         Steps until it is reached.
     weight_decay : float
         AdamW's; for matrices and convolutions alone.
+    beta2 : float
+        AdamW's memory of squared gradients.
     clip : float
         Largest norm of the gradient.
     average : float
@@ -48,6 +50,7 @@ class Plan:
     learning_rate: float = 1e-3
     warmup: int = 20
     weight_decay: float = 0.01
+    beta2: float = 0.999
     clip: float = 1.0
     average: float = 0.999
     precision: str = "fp32"

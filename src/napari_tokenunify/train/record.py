@@ -44,7 +44,11 @@ def grown_card(card: ModelCard, network: NetworkConfig, settings: dict[str, Any]
         seconds=round(standing.seconds, 1),
         settings={**settings["config"], "crop": list(settings["plan"]["crop"]), "parts": settings["parts"]},
     )
-    used = [DataUsed(name=each["uri"]) for each in settings["data"] if each["role"] == "volume"]
+    used = [
+        DataUsed(name=each["uri"], licence=each.get("licence") or "unknown")
+        for each in settings["data"]
+        if each["role"] == "volume"
+    ]
     changes: dict[str, Any] = {
         "network": network,
         "name": settings["name"],

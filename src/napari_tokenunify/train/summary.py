@@ -20,6 +20,13 @@ if TYPE_CHECKING:
 
 CURVES: Final = "curves"  # folder of the pictures
 
+
+def _of_objectives(pattern: str) -> dict[str, str]:
+    """Return the names of metrics of pre-training with their legends."""
+    legends = {"random": "random token", "next": "next token", "next_all": "next-all"}
+    return {pattern.format(name): legend for name, legend in legends.items()}
+
+
 # file, title, names of metrics with their legend, whether values may be shown on a logarithmic axis
 _FIGURES: Final = (
     ("loss", "Training loss for each known pair", {"loss": "loss"}, True),
@@ -31,6 +38,10 @@ _FIGURES: Final = (
         False,
     ),
     ("voi", "Variation of information on what was held out, bits", {"voi": "VOI"}, False),
+    ("objectives", "Training loss of each objective", _of_objectives("loss_{}"), True),
+    ("weights", "Weight of each objective", _of_objectives("weight_{}"), False),
+    ("validation_objectives", "Loss of each objective on what was held out", _of_objectives("validation_{}"), True),
+    ("rivals", "Loss as a share of what plain inpainting loses", _of_objectives("{}_against_inpainting"), True),
     ("learning_rate", "Learning rate", {"learning_rate": "learning rate"}, False),
 )
 _MOST_MESSAGES: Final = 100
@@ -69,7 +80,7 @@ def write_summary(
     sections = [
         f"# {settings.get('name') or paths.folder.name}",
         ending,
-        _best_section(measured, best),
+        _best_section(settings, measured, best),
         "## What was trained\n\n" + _table(("setting", "value"), _setting_rows(settings, measured)),
         _data_section(settings),
         *([] if not pictures else ["## How it went\n\n" + "\n\n".join(pictures)]),
@@ -110,12 +121,13 @@ def _write_curves(paths: RunPaths, measured: Mapping[str, Mapping[int, float]], 
     return shown
 
 
-def _best_section(measured: Mapping[str, Mapping[int, float]], best: int | None) -> str:
+def _best_section(settings: Mapping[str, Any], measured: Mapping[str, Mapping[int, float]], best: int | None) -> str:
     if best is None:
         return "Nothing was held out to measure on, so the last weights are the ones to use."
     scores = {"validation_loss": "loss", "affinity_f1": "affinity F1", "boundary_f1": "boundary F1", "voi": "VOI"}
     values = [f"{title} {measured[name][best]:.4g}" for name, title in scores.items() if best in measured.get(name, {})]
-    return f"Best after step {best:,}, on the annotations held out: {', '.join(values)}."
+    kept = "sections" if settings.get("stage") == "pretrain" else "annotations"
+    return f"Best after step {best:,}, on the {kept} held out: {', '.join(values)}."
 
 
 def _setting_rows(settings: Mapping[str, Any], measured: Mapping[str, Mapping[int, float]]) -> list[tuple[str, str]]:
@@ -125,6 +137,7 @@ def _setting_rows(settings: Mapping[str, Any], measured: Mapping[str, Mapping[in
     versions = ", ".join(f"{name} {version}" for name, version in (settings.get("versions") or {}).items())
     rows = {
         "stage": settings.get("stage"),
+        "recipe": config.get("recipe"),
         "model": config.get("model"),
         "starting weights (SHA-256)": _code((model.get("weights_sha256") or "")[:16]),
         "what learns": settings.get("parts"),
@@ -169,9 +182,13 @@ def _message_section(events: Iterable[Event]) -> str:
 
 
 def _use_section(paths: RunPaths, settings: Mapping[str, Any]) -> str:
-    volume = (settings.get("config") or {}).get("volume") or "VOLUME"
-    words = ["napari-tokenunify", "predict", "--volume", volume, "--model", str(paths.folder), "--out"]
-    return f"## How to use it\n\n```\n{shlex.join(words)} affinities.zarr\n```"
+    model = ["--model", str(paths.folder), "--out"]
+    if settings.get("stage") == "pretrain":
+        words = ["napari-tokenunify", "finetune", "--volume", "VOLUME", "--annotations", "LABELS", *model, "RUN"]
+    else:
+        volume = (settings.get("config") or {}).get("volume") or "VOLUME"
+        words = ["napari-tokenunify", "predict", "--volume", volume, *model, "affinities.zarr"]
+    return f"## How to use it\n\n```\n{shlex.join(words)}\n```"
 
 
 def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:

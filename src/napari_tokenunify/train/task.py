@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,4 +42,17 @@ class Task(Protocol):
 
     def save(self, path: Path, weights: dict[str, Tensor], standing: Standing) -> None:
         """Write a model for use."""
+        ...
+
+
+@runtime_checkable
+class PacedTask(Protocol):
+    """A Task whose loss depends on how far the training has come, and that has curves of its own."""
+
+    def pace(self, share: float) -> float:
+        """Hear before each step how much of the budget is used, 0..1; return how far the learning rate has come."""
+        ...
+
+    def told(self) -> dict[str, tuple[float, float]]:
+        """Return sums and numbers of what was measured since it was last asked, by name: always the same names."""
         ...
