@@ -81,6 +81,10 @@ class SegmentError(TokenUnifyError):
     """Affinities, fragments or a segmentation cannot be made, found, read or written as asked."""
 
 
+class ProofreadError(TokenUnifyError):
+    """An edit cannot be made, kept, read or repeated as asked."""
+
+
 class ExportError(TokenUnifyError):
     """Segments or layers cannot be written for other programs as asked."""
 
