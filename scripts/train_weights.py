@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 WEIGHTS = Path(__file__).parents[1] / "src" / "napari_tokenunify" / "weights"
 TRAIN_END = 120
 SPECK = 100  # voxels; smaller ids are no neurons
+CROP = (32, 96, 96)  # what the networks' shapes were chosen with; larger ones leave too few steps on a CPU
 DATA = (
     DataUsed(name="FIB-25, raw, 300x520x520 voxels (FlyEM, Janelia Research Campus)", licence="CC-BY-3.0-US"),
     DataUsed(name="FIB-25, training_sample2, z < 120, with labels (FlyEM, Janelia)", licence="CC-BY-3.0-US"),
@@ -113,6 +114,7 @@ def main() -> None:
         model=before.out,
         minutes=words.minutes,
         learning_rate=2e-3,
+        crop=CROP,
         hold_out=0.1,
         patience=0,
         out=str(words.out / "finetune"),

@@ -140,8 +140,8 @@ def stage_config(project: Project, stage: str, **changes: Any) -> Config:
     ----------
     project : Project
         Where it works.
-    stage : {"finetune", "predict", "segment", "evaluate", "export"}
-        A verb of the chain.
+    stage : {"finetune", "predict", "segment", "evaluate", "export", "pretrain", "compare-pretraining"}
+        A verb of the chain, or of what leads to its model.
     **changes
         Fields of its Config.
 
@@ -152,17 +152,19 @@ def stage_config(project: Project, stage: str, **changes: Any) -> Config:
     """
     state = project.state
     annotations = state.annotations or str(project.annotations)
+    training = {
+        "volume": state.volume,
+        "voxel_size": state.voxel_size,
+        "annotations": annotations,
+        "boundary_id": state.boundary_id,
+        "zero_is_boundary": state.zero_is_boundary,
+        "minutes": state.minutes,
+        "out": str(project.folder / "runs" / _RUN),
+    }
     known: dict[str, dict[str, Any]] = {
-        "finetune": {
-            "volume": state.volume,
-            "voxel_size": state.voxel_size,
-            "annotations": annotations,
-            "boundary_id": state.boundary_id,
-            "zero_is_boundary": state.zero_is_boundary,
-            "model": state.model,
-            "minutes": state.minutes,
-            "out": str(project.folder / "runs" / _RUN),
-        },
+        "finetune": {**training, "model": state.model},
+        "pretrain": {"volumes": (state.volume,), "voxel_size": state.voxel_size, "out": training["out"]},
+        "compare-pretraining": training,
         "predict": {
             "volume": state.volume,
             "voxel_size": state.voxel_size,

@@ -51,8 +51,12 @@ class ProjectState(Config):
     """How fragments are joined."""
     threshold: Annotated[float, Field(ge=0, le=1)] = 0.5
     """Where the slider stands; a larger value gives fewer, larger segments."""
+    segmentation: Annotated[str, Field(pattern=r"^segmentation(-\d+)?$")] = "segmentation"
+    """The folder of the segmentation; one that was edited is kept, and the next one lies beside it."""
     untold: tuple[str, ...] = ()
     """Runs at work, whose end nobody was told yet."""
+    improving: str | None = None
+    """The run after which an improvement goes on with its next one."""
 
 
 class Project:
@@ -140,8 +144,8 @@ class Project:
 
     @property
     def segmentation(self) -> Path:
-        """Fragments, graph, merge tree and table."""
-        return self.folder / "segmentation"
+        """Fragments, graph, merge tree, table and edits."""
+        return self.folder / self.state.segmentation
 
     @property
     def runs(self) -> list[Path]:

@@ -14,7 +14,16 @@ from psygnal import Signal
 
 from napari_tokenunify import data
 from napari_tokenunify.chain import stage_config
-from napari_tokenunify.config import EvaluateConfig, ExportConfig, FinetuneConfig, PredictConfig, SegmentConfig
+from napari_tokenunify.config import (
+    ComparePretrainingConfig,
+    EvaluateConfig,
+    ExportConfig,
+    FinetuneConfig,
+    PredictConfig,
+    PretrainConfig,
+    ProofreadCarryConfig,
+    SegmentConfig,
+)
 from napari_tokenunify.errors import ProjectError, TokenUnifyError
 from napari_tokenunify.export.formats import FORMATS
 from napari_tokenunify.geometry import Box, parse_voxel_size
@@ -23,6 +32,7 @@ from napari_tokenunify.network.card import read_card
 from napari_tokenunify.network.installed import find_model, installed_models
 from napari_tokenunify.network.presets import NETWORK_PRESETS
 from napari_tokenunify.project import Project, ProjectState
+from napari_tokenunify.segmentations import OpenSegmentation, has_edits, make_room, place_of_next, take_along
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -31,11 +41,13 @@ if TYPE_CHECKING:
     from napari_tokenunify.data import Annotations, Volume
     from napari_tokenunify.events import Event
     from napari_tokenunify.jobs import JobStatus
+    from napari_tokenunify.proofread import Proofreading
     from napari_tokenunify.segment import Segmentation
 
 AnyConfig = TypeVar("AnyConfig", bound="Config")
 
-_OWN_OUT: Final = frozenset({"predict", "segment", "export"})  # these write where their Config says
+_OWN_OUT: Final = frozenset({"predict", "segment", "export", "proofread labels"})  # write where their Config says
+_CARRY: Final = "proofread carry"
 
 
 class Session:
@@ -54,7 +66,11 @@ class Session:
     affinities_changed : Signal(Path)
         A prediction has written more.
     segmentation_changed : Signal(Segmentation)
-        There is another segmentation.
+        There is another segmentation; edits of the one before are not open any more.
+    edited : Signal(Proofreading)
+        Edits were opened, made, undone or redone.
+    job_ended : Signal(JobStatus)
+        A job has ended and what it made is in use; also if it ended while nobody looked.
     said : Signal(str, str)
         A sentence for the user, and its level: "info", "warning" or "error".
 
@@ -70,13 +86,15 @@ class Session:
     job_said = Signal(object, object)
     affinities_changed = Signal(object)
     segmentation_changed = Signal(object)
+    edited = Signal(object)
+    job_ended = Signal(object)
     said = Signal(str, str)
 
     def __init__(self, soon: Callable[[Callable[[], None]], object] = lambda save: save()) -> None:
         self._soon = soon
         self._project: Project | None = None
         self._volume: Volume | None = None
-        self._segmentation: Segmentation | None = None
+        self._open_one = OpenSegmentation()
         self._moved: float | None = None  # a threshold that is not in the project's file yet
         self._jobs: dict[Path, Job] = {}
         self._statuses: dict[Path, JobStatus] = {}
@@ -141,7 +159,32 @@ class Session:
     @property
     def segmentation(self) -> Segmentation | None:
         """The finished segmentation, if there is one."""
-        return self._segmentation
+        return self._open_one.segmentation
+
+    @property
+    def proofreading(self) -> Proofreading | None:
+        """The edits of the segmentation, once they were opened."""
+        return self._open_one.proofreading
+
+    @property
+    def is_carrying(self) -> bool:
+        """Whether edits are being carried over to a new segmentation; those that are made now would be left behind."""
+        return any(status.stage == _CARRY and not status.state.final for status in self.jobs)
+
+    def proofreading_opener(self) -> Callable[[], Proofreading]:
+        """Return a function that opens the edits of the segmentation, for a thread; `use_proofreading` follows.
+
+        Raises
+        ------
+        ProofreadError
+            If there is no segmentation yet.
+        """
+        return self._open_one.opener()
+
+    def use_proofreading(self, proofreading: Proofreading) -> None:
+        """Take edits that were opened, unless there is another segmentation by now; or tell that they have changed."""
+        if self._open_one.use(proofreading):
+            self.edited.emit(proofreading)
 
     @property
     def jobs(self) -> tuple[JobStatus, ...]:
@@ -178,6 +221,10 @@ class Session:
             except ProjectError as error:  # gone meanwhile: no reason not to open another
                 self.said.emit(str(error), "warning")
         self._open(Project(folder, self._soon))
+
+    def close(self) -> None:
+        """Close the edits; they are on the disk already."""
+        self._open_one.close_edits()
 
     def change(self, **changes: Any) -> None:
         """Remember something else in the project.
@@ -243,14 +290,22 @@ class Session:
         """Return the settings of the next training; its run folder is made by `start`."""
         return self._config("finetune", FinetuneConfig, changes)
 
+    def pretrain_config(self, **changes: Any) -> PretrainConfig:
+        """Return the settings of the next pre-training, by default on the project's own volume."""
+        return self._config("pretrain", PretrainConfig, changes)
+
+    def compare_pretraining_config(self, **changes: Any) -> ComparePretrainingConfig:
+        """Return the settings of the next comparison of a pre-training with others, on the annotations."""
+        return self._config("compare-pretraining", ComparePretrainingConfig, changes)
+
     def predict_config(self, **changes: Any) -> PredictConfig:
         """Return the settings of the next prediction; it goes on with what is there, if that has the same settings."""
         config = self._config("predict", PredictConfig, changes)
         return config if "overwrite" in changes else config.replace(overwrite=self._would_replace(config))
 
     def segment_config(self, **changes: Any) -> SegmentConfig:
-        """Return the settings of the next segmentation."""
-        return self._config("segment", SegmentConfig, changes)
+        """Return the settings of the next segmentation; one that was edited is kept, and the next lies beside it."""
+        return self._config("segment", SegmentConfig, {**place_of_next(self.project), **changes})
 
     def evaluate_config(self, **changes: Any) -> EvaluateConfig:
         """Return the settings of the next comparison: what is shown, against the annotations."""
@@ -272,7 +327,9 @@ class Session:
         ProjectError
             If no folder can be made for it.
         """
-        folder = self.project.new_run(stage)
+        if isinstance(config, SegmentConfig):
+            self._make_room(Path(config.out))
+        folder = self.project.new_run(stage.replace(" ", "-"))
         if stage not in _OWN_OUT and "out" in type(config).model_fields:  # its results lie in the run folder
             config = config.replace(out=str(folder))
         spec = JobSpec(stage=stage, config=config.model_dump(mode="json"), name=folder.name)
@@ -319,6 +376,7 @@ class Session:
         elif status.state.final and folder.name in untold:
             self.change(untold=tuple(name for name in untold if name != folder.name))
             self._ended(status)
+            self.job_ended.emit(status)
 
     def resume(self, folder: Path) -> None:
         """Let a job go on that is paused, was stopped, failed or crashed.
@@ -358,7 +416,7 @@ class Session:
     @property
     def _shown_threshold(self) -> float | None:
         """Where the slider stands; None where there is nothing to move."""
-        movable = self._segmentation is not None and self._segmentation.spec["has_tree"]
+        movable = self.segmentation is not None and self.segmentation.spec["has_tree"]
         return self.state.threshold if movable else None
 
     def _free_export(self, suffix: str) -> Path:
@@ -371,7 +429,8 @@ class Session:
 
     def _open(self, project: Project) -> None:
         self._moved = None
-        self._project, self._volume, self._segmentation = project, None, None
+        self._open_one.close()
+        self._project, self._volume = project, None
         self._jobs, self._statuses = {}, {}
         for folder in project.runs:
             try:
@@ -391,17 +450,48 @@ class Session:
             self.change(trained=str(status.folder))
             self.said.emit(f"{status.name} is trained; predictions use it from now on.", "info")
         elif status.stage == "segment":
-            self._open_segmentation()
+            self._take_segmentation(Path((status.result or {}).get("out", self.project.segmentation)))
+        elif status.stage == _CARRY:
+            self._end_carrying(status)
         elif status.stage == "export":
             self.said.emit(f"{status.name} is written: {(status.result or {}).get('out')}", "info")
 
-    def _open_segmentation(self) -> None:
-        if not self.project.segmentation.exists():
-            return
-        from napari_tokenunify.segment import Segmentation  # here, as it loads a compiler
+    def _make_room(self, folder: Path) -> None:
+        """Let a segmentation be overwritten that was opened for edits but never edited."""
+        if folder == self.project.segmentation and not has_edits(folder):
+            self._open_one.close_edits()
+        make_room(folder)
 
-        try:
-            self._segmentation = Segmentation.open(self.project.segmentation)
-        except TokenUnifyError:  # not finished yet
+    def _take_segmentation(self, folder: Path) -> None:
+        """Show a new segmentation; if the one before was edited, with its edits."""
+        old = self.project.segmentation
+        if folder == old or folder.parent != self.project.folder:
+            self._open_segmentation()
             return
-        self.segmentation_changed.emit(self._segmentation)
+        try:
+            if not take_along(old, folder):
+                self.said.emit("The new segments have other fragments: your edits are made again on them.", "info")
+                self.start(_CARRY, ProofreadCarryConfig(segmentation=str(folder), source=str(old)))
+                return
+        except TokenUnifyError as error:
+            self.said.emit(str(error), "error")
+            return
+        self._turn_to(folder)
+        self.said.emit(f"The new segments are shown, with all your edits. Those before are kept in {old}.", "info")
+
+    def _end_carrying(self, status: JobStatus) -> None:
+        old, new = self.project.segmentation, Path(self._jobs[status.folder].spec.config["segmentation"])
+        result = status.result or {}
+        made, left = result.get("made", 0), result.get("left", [])
+        self._turn_to(new)
+        words = f"The new segments are shown, and {made} of {made + len(left)} edits were made again on them. "
+        words += f"The first that could not be: {left[0]['message']} " if left else ""
+        self.said.emit(f"{words}The segments before are kept, with all edits, in {old}.", "warning" if left else "info")
+
+    def _turn_to(self, folder: Path) -> None:
+        self.change(segmentation=folder.name)
+        self._open_segmentation()
+
+    def _open_segmentation(self) -> None:
+        if self._open_one.open(self.project.segmentation):
+            self.segmentation_changed.emit(self.segmentation)

@@ -57,8 +57,8 @@ def test_the_chosen_job_shows_its_curve_its_numbers_and_its_log(panel, qtbot, ma
     job.start()
     qtbot.waitUntil(shows(panel, job, JobState.DONE), timeout=20_000)
     assert panel.chosen == job.folder
-    qtbot.waitUntil(lambda: "loss" in panel.details._lines)
-    steps, _ = panel.details._lines["loss"].getData()
+    qtbot.waitUntil(lambda: "loss" in panel.details.curves.lines)
+    steps, _ = panel.details.curves.lines["loss"].getData()
     assert len(steps) == 30
     assert "loss" in panel.details.words.text()
     qtbot.mouseClick(panel.details.show_log, Qt.MouseButton.LeftButton)

@@ -162,6 +162,15 @@ def test_without_weights_nothing_predicts(session, model):
     assert words.startswith("Network: <b>mine</b> (best of its run at step 700: affinity F1 0.912")
 
 
+def test_what_was_only_pre_trained_says_so_and_does_not_predict(session, tmp_path):
+    shape = SMALLEST.replace(offsets=((0, 0, 0),))
+    run = {"stage": "pretrain", "steps": 3, "started": "", "seconds": 1, "settings": {"recipe": "mae"}}
+    save_checkpoint(tmp_path / "models" / "pre", build_network(shape), ModelCard(network=shape, history=[run]))
+    assert "pre-trained without labels by the recipe mae" in model_words("pre", None)
+    session.change(model="pre")
+    assert network_in_use(session.state) == ("pre was only pre-trained: train from it in the step Train.", False)
+
+
 def test_while_it_trains_the_button_says_so_and_a_start_takes_no_time(show, session, tmp_path, qtbot, monkeypatch):
     _, _, panel = show(session)
     np.save(tmp_path / "labels.npy", np.ones(SHAPE, np.uint16))

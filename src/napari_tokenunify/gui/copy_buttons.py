@@ -21,13 +21,13 @@ class CopyButtons(QWidget):
 
     Parameters
     ----------
-    stage : str
-        A key of STAGES.
+    stage : str or callable
+        A key of STAGES, or what returns the one that the action would use now.
     config : callable
         Returns the Config that the action would use now.
     """
 
-    def __init__(self, stage: str, config: Callable[[], Config]) -> None:
+    def __init__(self, stage: str | Callable[[], str], config: Callable[[], Config]) -> None:
         super().__init__()
         self._stage, self._config = stage, config
         layout = QHBoxLayout(self)
@@ -41,7 +41,7 @@ class CopyButtons(QWidget):
 
     def _copy(self, make: Callable[[str, Config], str]) -> None:
         try:
-            text = make(self._stage, self._config())
+            text = make(self._stage if isinstance(self._stage, str) else self._stage(), self._config())
         except TokenUnifyError as error:
             show_error(str(error))
             return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import types
-from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Final, Literal, Union, get_args, get_origin
 
 import annotated_types
 from magicgui.widgets import CheckBox, ComboBox, Container, FloatSpinBox, LineEdit, SpinBox
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
     from napari_tokenunify.config import Config
+
+
+_AUTOMATIC: Final = "automatic"
 
 
 class Form(Container[ValueWidget[Any]]):
@@ -66,12 +69,13 @@ def _widget(name: str, field: FieldInfo) -> ValueWidget[Any]:
     common: dict[str, Any] = {"name": name, "label": name.replace("_", " "), "tooltip": field.description or ""}
     annotation = field.annotation
     shown = _shown(field.default, field)
+    if words := _words(annotation):
+        choices = [_AUTOMATIC, *words] if _may_be_none(annotation) else list(words)
+        return ComboBox(choices=choices, value=shown, **common)
     if _may_be_none(annotation):
         widget = LineEdit(value=shown, **common)
-        widget.native.setPlaceholderText("automatic")
+        widget.native.setPlaceholderText(_AUTOMATIC)
         return widget
-    if get_origin(annotation) is Literal:
-        return ComboBox(choices=list(get_args(annotation)), value=shown, **common)
     if annotation is bool:
         return CheckBox(value=shown, text="", **common)
     if annotation is int:
@@ -96,12 +100,20 @@ def _may_be_none(annotation: Any) -> bool:
     return get_origin(annotation) in {Union, types.UnionType} and type(None) in get_args(annotation)
 
 
+def _words(annotation: Any) -> tuple[str, ...]:
+    """Return what a field that takes one of several words takes, besides None; nothing if it is another field."""
+    kinds = get_args(annotation) if _may_be_none(annotation) else (annotation,)
+    return next((get_args(kind) for kind in kinds if get_origin(kind) is Literal), ())
+
+
 def _is_text(annotation: Any) -> bool:
     """Whether what may be None is text otherwise, with or without a check."""
     return any(kind is str or (get_args(kind) or (None,))[0] is str for kind in get_args(annotation))
 
 
 def _shown(value: Any, field: FieldInfo) -> Any:
+    if _words(field.annotation):
+        return _AUTOMATIC if value is None else value
     if _may_be_none(field.annotation) or isinstance(value, tuple):
         return "" if value is None else ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
     return value
@@ -109,7 +121,9 @@ def _shown(value: Any, field: FieldInfo) -> Any:
 
 def _read(widget: ValueWidget[Any], field: FieldInfo) -> Any:
     value = widget.value
-    if not isinstance(value, str) or get_origin(field.annotation) is Literal or field.annotation is str:
+    if _words(field.annotation):
+        return None if value == _AUTOMATIC else value
+    if not isinstance(value, str) or field.annotation is str:
         return value
     text = value.strip()
     if _may_be_none(field.annotation) and not text:

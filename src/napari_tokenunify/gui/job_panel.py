@@ -5,10 +5,9 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
-import pyqtgraph as pg
 from napari.utils.notifications import show_warning
 from qtpy.QtCore import QSize, Qt, QUrl
-from qtpy.QtGui import QDesktopServices, QPalette
+from qtpy.QtGui import QDesktopServices
 from qtpy.QtWidgets import (
     QHBoxLayout,
     QLabel,
@@ -22,6 +21,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_tokenunify.gui.curve_plots import OBJECTIVES, CurvePlots
 from napari_tokenunify.gui.job_watch import JobWatch
 from napari_tokenunify.jobs import Job, JobState, known_jobs
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from napari_tokenunify.jobs import JobStatus
 
 _MOST: Final = 30  # jobs that are listed
-_SHOWN: Final = {"loss": "#3f86d6", "validation_loss": "#d97a1f", "voi": "#2e9e73"}  # read well on light and dark
+_TOLD: Final = ("loss", "validation_loss", "voi", "affinity_f1")
 _PAUSABLE: Final = {JobState.STARTING, JobState.RUNNING}
 _RESUMABLE: Final = {JobState.PAUSED, JobState.STOPPED, JobState.FAILED, JobState.CRASHED}
 _LOG_LINES: Final = 200
@@ -181,13 +181,7 @@ class _Details(QWidget):
         self.words = QLabel()
         self.words.setWordWrap(True)
         self.words.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-        self.plot = pg.PlotWidget(background=None)
-        self.plot.setLabel("bottom", "step")
-        self.plot.setMinimumHeight(120)
-        self.plot.addLegend(offset=(-4, 1), colCount=len(_SHOWN))
-        self.plot.setMouseEnabled(x=False, y=False)
-        self.plot.setMenuEnabled(False)
-        self._lines: dict[str, pg.PlotDataItem] = {}
+        self.curves = CurvePlots()
         self.log = QPlainTextEdit()
         self.log.setReadOnly(True)
         self.log.setPlaceholderText("The job has printed nothing.")
@@ -202,7 +196,7 @@ class _Details(QWidget):
         layout = QVBoxLayout(self)
         layout.setContentsMargins(6, 4, 6, 4)
         layout.addWidget(self.words)
-        layout.addWidget(self.plot, 1)
+        layout.addWidget(self.curves, 1)
         layout.addLayout(buttons)
         layout.addWidget(self.log, 1)
 
@@ -215,20 +209,7 @@ class _Details(QWidget):
 
     def draw(self, folder: Path, measured: dict[str, dict[int, float]]) -> None:
         """Draw the curves of a run."""
-        ink = self.palette().color(QPalette.ColorRole.WindowText)
-        for axis in ("left", "bottom"):
-            self.plot.getAxis(axis).setPen(ink)
-            self.plot.getAxis(axis).setTextPen(ink)
-        for name in [name for name in self._lines if name not in measured]:
-            self.plot.removeItem(self._lines.pop(name))
-        for name, colour in _SHOWN.items():
-            if name not in measured:
-                continue
-            if name not in self._lines:
-                self._lines[name] = self.plot.plot(name=name.replace("_", " "), pen=pg.mkPen(colour, width=2))
-            steps = sorted(measured[name])
-            self._lines[name].setData(steps, [measured[name][step] for step in steps])
-        self.plot.setVisible(bool(self._lines))
+        self.curves.draw(measured)
 
     def _toggle_log(self) -> None:
         self.log.setVisible(self.show_log.isChecked())
@@ -269,11 +250,14 @@ def _sentences(status: JobStatus) -> list[str]:
     """Say in a few lines how a job stands."""
     lines = [status.reason] if status.reason else []
     metrics = status.metrics or {}
-    numbers = [f"{name.replace('_', ' ')} {metrics[name]:.4g}" for name in (*_SHOWN, "affinity_f1") if name in metrics]
+    numbers = [f"{name.replace('_', ' ')} {metrics[name]:.4g}" for name in _TOLD if name in metrics]
     if status.memory_mb is not None and not status.state.final:
         numbers.append(f"memory {status.memory_mb:,.0f} MB")
     if status.gpu_memory_mb:
         numbers.append(f"GPU {status.gpu_memory_mb:,.0f} MB")
     if numbers:
         lines.append(" · ".join(numbers))
+    shares = {legend: metrics.get(f"{name}_against_inpainting") for name, legend in OBJECTIVES.items()}
+    if told := [f"{legend} {share:.2f}" for legend, share in shares.items() if share is not None]:
+        lines.append(f"loss as a share of plain inpainting's: {', '.join(told)}")
     return [line for line in lines if line] or [str(status.state)]

@@ -104,7 +104,8 @@ class JobWatch(QObject):
             if found.events[folder] or status != self._statuses.get(folder):
                 self.reported.emit(status, found.events[folder])
         changed, again = found.statuses != self._statuses, self._again
-        self._statuses, self._again = found.statuses, False
+        self._statuses = found.statuses
+        self._again = again and found.chosen != self._chosen  # another was chosen while the thread looked
         if changed or again:
             self.updated.emit(list(found.statuses.values()))
         if (changed or again) and found.chosen is not None and found.chosen == self._chosen:

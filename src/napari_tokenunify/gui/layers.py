@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from napari.types import LayerData
 
     from napari_tokenunify.data import Volume
+    from napari_tokenunify.geometry import Triple
 
 LABEL_WORDS = re.compile(
     r"label|seg|neuron|annot|mask|(^|_)ids?$|fragment|watershed|supervoxel|ground.?truth|(^|_)gt(_|$)|ffn"
@@ -41,19 +42,27 @@ def volume_layer(volume: Volume, *, name: str | None = None, as_labels: bool | N
     labels = _holds_labels(volume) if as_labels is None else as_labels
     levels = [volume.dask(level) for level in range(len(volume.levels))]
     kind: Literal["image", "labels"] = "labels" if labels else "image"
-    known = volume.voxel_size_nm is not None
     attributes: dict[str, Any] = {
         "name": name or layer_name(volume),
-        "scale": volume.voxel_size_nm or (1.0, 1.0, 1.0),
-        "translate": volume.origin_nm if known else (0.0, 0.0, 0.0),
-        "units": ("nm",) * 3 if known else ("pixel",) * 3,
-        "axis_labels": ("z", "y", "x"),
+        **grid_of(volume),
         "multiscale": len(levels) > 1,
         "metadata": {"tokenunify": {**volume.provenance, "voxel_size_nm": volume.voxel_size_nm}},
     }
     if labels:
         attributes["opacity"] = 0.4  # the membranes below stay visible
     return levels if len(levels) > 1 else levels[0], attributes, kind
+
+
+def grid_of(volume: Volume, origin: Triple = (0, 0, 0)) -> dict[str, Any]:
+    """Return scale, translate, units and axis labels of a layer whose first voxel is this one (z, y, x) of a volume."""
+    known = volume.voxel_size_nm is not None
+    size, start = volume.voxel_size_nm or (1.0, 1.0, 1.0), volume.origin_nm if known else (0.0, 0.0, 0.0)
+    return {
+        "scale": size,
+        "translate": [first + step * voxel for first, step, voxel in zip(start, origin, size, strict=True)],
+        "units": ("nm" if known else "pixel",) * 3,
+        "axis_labels": ("z", "y", "x"),
+    }
 
 
 def layer_address(layer: Layer) -> str | None:

@@ -13,6 +13,7 @@ from napari_tokenunify.gui.data_panel import DataPanel
 from napari_tokenunify.gui.export_panel import ExportPanel
 from napari_tokenunify.gui.job_panel import JobPanel
 from napari_tokenunify.gui.listening import listen
+from napari_tokenunify.gui.proofread_panel import ProofreadPanel
 from napari_tokenunify.gui.segment_panel import SegmentPanel
 from napari_tokenunify.gui.train_panel import TrainPanel
 from napari_tokenunify.gui.workbench import Workbench
@@ -27,13 +28,14 @@ _MAKERS: dict[str, Callable[[Workbench], QWidget]] = {
     "Annotate": lambda bench: AnnotatePanel(bench.viewer, bench.session, bench.layers),
     "Train": lambda bench: TrainPanel(bench.viewer, bench.session),
     "Segment": lambda bench: SegmentPanel(bench.viewer, bench.session),
+    "Proofread": ProofreadPanel,
     "Compare": lambda bench: ComparePanel(bench.viewer, bench.session),
     "Export": lambda bench: ExportPanel(bench.viewer, bench.session),
 }
 
 
 class MainPanel(QWidget):
-    """Data, Annotate, Train, Segment, Export: from a stack to segments for everyone else.
+    """Data, Annotate, Train, Segment, Proofread, Export: from a stack to segments for everyone else.
 
     Parameters
     ----------
@@ -41,7 +43,7 @@ class MainPanel(QWidget):
         Where the layers are; napari passes it by this name.
     """
 
-    STEPS: ClassVar[tuple[str, ...]] = ("Data", "Annotate", "Train", "Segment", "Export")
+    STEPS: ClassVar[tuple[str, ...]] = ("Data", "Annotate", "Train", "Segment", "Proofread", "Export")
 
     def __init__(self, napari_viewer: Viewer) -> None:
         super().__init__()
@@ -94,6 +96,12 @@ class SegmentWidget(MainPanel):
     """Only prediction and segments."""
 
     STEPS = ("Data", "Segment")
+
+
+class ProofreadWidget(MainPanel):
+    """Only the correction of segments."""
+
+    STEPS = ("Data", "Proofread")
 
 
 class CompareWidget(MainPanel):

@@ -53,7 +53,7 @@ def model_words(model: str, volume_size_nm: VoxelSize | None) -> str:
         card = read_card(weights)
     except ModelError as error:
         return html.escape(str(error))
-    lines = [_what(card, weights), _made_of(card), scores_words(card)]
+    lines = [_what(card, weights), _made_of(card), _pretrained_words(card), scores_words(card)]
     if volume_size_nm is not None and card.voxel_size_nm is not None:
         different = voxel_size_mismatch(volume_size_nm, card.voxel_size_nm)
         if different is not None:
@@ -76,8 +76,15 @@ def network_in_use(state: ProjectState) -> tuple[str, bool]:
         card = read_card(find_model(chosen))
     except ModelError as error:
         return html.escape(str(error)), False
+    if is_pretrained(card):
+        return f"{html.escape(short_name(chosen))} was only pre-trained: train from it in the step Train.", False
     words = scores_words(card)
     return f"Network: <b>{html.escape(short_name(chosen))}</b>" + (f" ({words})" if words else ""), True
+
+
+def is_pretrained(card: ModelCard) -> bool:
+    """Return whether a network predicts grey values, and no affinities yet."""
+    return (0, 0, 0) in card.network.offsets
 
 
 def scores_words(card: ModelCard) -> str:
@@ -106,6 +113,13 @@ def _what(card: ModelCard, weights: Path) -> str:
 def _made_of(card: ModelCard) -> str:
     data = ", ".join(html.escape(f"{used.name} ({used.licence})") for used in card.data) or "data unknown"
     return f"trained on {data}; licence {html.escape(card.licence)}"
+
+
+def _pretrained_words(card: ModelCard) -> str:
+    if not is_pretrained(card):
+        return ""
+    recipe = card.history[-1].settings.get("recipe") if card.history else None
+    return "pre-trained without labels" + (f" by the recipe {html.escape(short_name(str(recipe)))}" if recipe else "")
 
 
 def _parameters(weights: Path) -> int:

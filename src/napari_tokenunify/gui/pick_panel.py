@@ -13,6 +13,7 @@ from napari_tokenunify.gui.surface_view import SurfaceView
 
 if TYPE_CHECKING:
     from napari import Viewer
+    from qtpy.QtGui import QHideEvent, QShowEvent
 
     from napari_tokenunify.gui.picked_segment import Numbers
     from napari_tokenunify.segment.segmentation import Segmentation
@@ -59,6 +60,16 @@ class PickPanel(QWidget):
         listen(session.project_opened, self._opened)
         listen(session.segmentation_changed, self._segmented)
         self._tell()
+
+    def showEvent(self, event: QShowEvent | None) -> None:
+        """Take clicks."""
+        super().showEvent(event)
+        self.picked.is_resting = False
+
+    def hideEvent(self, event: QHideEvent | None) -> None:
+        """Leave clicks to the step that is shown instead."""
+        super().hideEvent(event)
+        self.picked.is_resting = True
 
     def _opened(self, project: object) -> None:
         self.surface.back()

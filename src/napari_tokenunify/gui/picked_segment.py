@@ -59,6 +59,8 @@ class PickedSegment:
     ----------
     changed : Signal()
         Another segment is picked, it has grown or shrunk, or none is picked any more.
+    is_resting : bool
+        Clicks are none of its business, as another step is shown.
     """
 
     changed = Signal()
@@ -68,6 +70,7 @@ class PickedSegment:
         self._fragment = 0
         self.numbers: Numbers | None = None
         self._on_click = False
+        self.is_resting = False
         viewer.mouse_drag_callbacks.append(self._click)
 
     @property
@@ -120,7 +123,7 @@ class PickedSegment:
 
     def _pick_at(self, position: Any) -> None:
         layer = self.layer
-        if layer is None or self._viewer.dims.ndisplay == 3:
+        if layer is None or self.is_resting or self._viewer.dims.ndisplay == 3:
             return
         voxel = np.round(layer.world_to_data(position)).astype(int)
         if ((voxel >= 0) & (voxel < layer.data.shape)).all():

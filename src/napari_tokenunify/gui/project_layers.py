@@ -12,7 +12,7 @@ from napari_tokenunify.errors import TokenUnifyError
 from napari_tokenunify.events import Preview
 from napari_tokenunify.geometry import Box
 from napari_tokenunify.gui.affinity_views import BoundaryView, ColourView
-from napari_tokenunify.gui.layers import layer_address, volume_layer
+from napari_tokenunify.gui.layers import grid_of, layer_address, volume_layer
 from napari_tokenunify.gui.shown_segments import ShownSegments
 
 if TYPE_CHECKING:
@@ -26,12 +26,14 @@ if TYPE_CHECKING:
     from napari_tokenunify.geometry import Triple
     from napari_tokenunify.jobs import Job
     from napari_tokenunify.project import Project, ProjectState
+    from napari_tokenunify.proofread import Proofreading
     from napari_tokenunify.segment.segmentation import Segmentation
     from napari_tokenunify.session import Session
 
 IMAGE, ANNOTATIONS, BOUNDARIES, AFFINITIES = "image", "annotations", "boundaries", "affinities"
 SEGMENTS, BEFORE, PREVIEW = "segments", "preview before training", "preview"
 PICKED, SURFACE = "picked segment", "segment in 3-D"
+MARKED, POINTED, LINE = "proofreading", "proofreading: points", "proofreading: line"
 _OURS: Final = "tokenunify"
 _OVER_IMAGE: Final[dict[str, Any]] = {"blending": "additive", "opacity": 0.7, "contrast_limits": (0, 255)}
 
@@ -55,6 +57,7 @@ class ProjectLayers:
         session.project_opened.connect(self._show_project)
         session.affinities_changed.connect(self._show_affinities)
         session.segmentation_changed.connect(self._show_segmentation)
+        session.edited.connect(self._show_edits)
         session.state_changed.connect(self._show_state)
         session.job_said.connect(self._show_preview)
         if session.is_open:
@@ -151,13 +154,17 @@ class ProjectLayers:
         if self._segments is not None:
             self._segments.move(state.threshold)
 
+    def _show_edits(self, edits: Proofreading) -> None:
+        if self._segments is not None:
+            self._segments.follow(edits)
+
     def _redraw(self) -> None:
         layer = self._layer(SEGMENTS)
         if layer is not None:
             layer.refresh(thumbnail=False, highlight=False, extent=False)
 
     def _show_preview(self, job: Job, event: Event) -> None:
-        if not isinstance(event, Preview):
+        if not isinstance(event, Preview) or not event.path.endswith(".npy"):  # reconstructions are .npz
             return
         try:
             array = np.load(event.path, allow_pickle=False)
@@ -181,24 +188,18 @@ class ProjectLayers:
 
     def _put(self, name: str, data: Any, kind: str, origin: Triple = (0, 0, 0), **looks: Any) -> Layer:
         """Give a layer its data; added with these looks if it is not there."""
-        volume = self._session.volume
-        size = volume.voxel_size_nm or (1.0, 1.0, 1.0)
-        start = volume.origin_nm if volume.voxel_size_nm else (0.0, 0.0, 0.0)
-        translate = [first + step * voxel for first, step, voxel in zip(start, origin, size, strict=True)]
+        grid = grid_of(self._session.volume, origin)
         layer = self._layer(name)
         if layer is not None and tuple(layer.data.shape) == tuple(data.shape):
             layer.data = data
-            layer.translate = translate
+            layer.translate = grid["translate"]
             layer.refresh()
             return layer
         if layer is not None:
             self._viewer.layers.remove(layer)
         attributes = {
             "name": name,
-            "scale": size,
-            "translate": translate,
-            "units": ("nm" if volume.voxel_size_nm else "pixel",) * 3,
-            "axis_labels": ("z", "y", "x"),
+            **grid,
             "metadata": {_OURS: {"project": str(self._session.project.folder)}},
         }
         return self._add(data, {**attributes, **looks}, kind)
@@ -215,4 +216,17 @@ def _array(path: Path, mode: Literal["r", "r+"]) -> Any:
     return zarr.open_array(path, mode=mode)
 
 
-_ALL: Final = (IMAGE, ANNOTATIONS, BOUNDARIES, AFFINITIES, SEGMENTS, BEFORE, PREVIEW, PICKED, SURFACE)
+_ALL: Final = (
+    IMAGE,
+    ANNOTATIONS,
+    BOUNDARIES,
+    AFFINITIES,
+    SEGMENTS,
+    BEFORE,
+    PREVIEW,
+    PICKED,
+    SURFACE,
+    MARKED,
+    POINTED,
+    LINE,
+)

@@ -154,7 +154,7 @@ class SegmentPanel(QWidget):
 
     def segment_config(self) -> SegmentConfig:
         """Return what the next segmentation would do."""
-        return self._session.segment_config(overwrite=self._session.project.segmentation.exists())
+        return self._session.segment_config()
 
     def _predict_visible(self) -> None:
         box = self._seen()

@@ -1,4 +1,4 @@
-"""SurfaceView: a segment in 3-D, and the way back to the sections."""
+"""SurfaceView: segments in 3-D, and the way back to the sections."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from napari_tokenunify.gui.background import Background
 from napari_tokenunify.gui.project_layers import SURFACE
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from napari import Viewer
@@ -25,10 +26,11 @@ if TYPE_CHECKING:
 
 _ASLANT: Final = (-10.0, 35.0, 60.0)  # degrees; straight from the front a solid looks flat
 _VOXELS: Final = 3_000_000  # of a mesh; about as many as a viewer turns smoothly
+_KEPT: Final = 16  # surfaces
 
 
 class SurfaceView:
-    """Makes the surface of a segment in a thread, then shows nothing but that, in 3-D.
+    """Makes the surfaces of segments in a thread, then shows nothing but these, in 3-D.
 
     All other layers are hidden meanwhile: napari would read whole volumes to draw them.
 
@@ -54,6 +56,7 @@ class SurfaceView:
         self._camera: dict[str, Any] = {}
         self._point: tuple[float, ...] = ()
         self._looks: dict[str, Any] = {}
+        self._colours: list[Any] = []
         self._work = Background(None)
         self._work.done.connect(self._add)
         self._work.failed.connect(self._fail)
@@ -69,29 +72,38 @@ class SurfaceView:
         """Whether the viewer shows one."""
         return bool(self._hidden)
 
-    def show(self, segments: Labels, segment: int) -> None:
-        """Show a segment once its surface is made.
+    def show(
+        self,
+        segments: Labels,
+        *ids: int,
+        table: NDArray[np.uint64] | None = None,
+        colours: Sequence[Any] | None = None,
+    ) -> None:
+        """Show segments once their surfaces are made.
 
         Parameters
         ----------
         segments : Labels
             The layer of segments.
-        segment : int
-            Its id there.
+        *ids : int
+            Their ids there.
+        table : ndarray of uint64, shape (nodes + 1,), optional
+            Other segments of the same fragments, which the ids are of.
+        colours : sequence, optional
+            Of each; by default as in the layer.
         """
         shown: ShownSegments = segments.data
-        folder, table = shown.segmentation.folder, shown.table
+        folder, members = shown.segmentation.folder, shown.table if table is None else table
         known = shown.segmentation.voxel_size_nm is not None
         origin = shown.segmentation.spec.get("origin", (0, 0, 0))
-        colour = segments.get_color(segment)
+        self._colours = list(colours or [segments.get_color(segment) for segment in ids])
         self._looks = {
             "translate": np.array(segments.translate) - np.multiply(origin, segments.scale if known else 1.0),
             "units": segments.units,
             "axis_labels": segments.axis_labels,
             "metadata": dict(segments.metadata),
-            "colormap": Colormap([colour, colour]),
         }
-        self._work.start(lambda: _mesh(folder, segment, table))
+        self._work.start(lambda: [_mesh(folder, segment, members) for segment in ids])
         self.changed.emit()
 
     def back(self) -> None:
@@ -101,7 +113,7 @@ class SurfaceView:
             self._viewer.dims.ndisplay = 2
         self.changed.emit()
 
-    def _add(self, mesh: Mesh) -> None:
+    def _add(self, meshes: list[Mesh]) -> None:
         viewer = self._viewer
         self._restore()
         self._remove()
@@ -111,10 +123,13 @@ class SurfaceView:
             layer.visible = False
         camera = getattr(viewer, "scene", viewer).camera  # at another place since napari 0.9
         self._camera = {"center": camera.center, "zoom": camera.zoom}
-        surface = Surface((mesh.vertices, mesh.faces), name=SURFACE, shading="smooth", **self._looks)
-        viewer.add_layer(surface)
+        for mesh, colour in zip(meshes, self._colours, strict=True):
+            colours = Colormap([colour, colour])
+            looks = {**self._looks, "colormap": colours, "shading": "smooth", "name": SURFACE}
+            viewer.add_layer(Surface((mesh.vertices, mesh.faces), **looks))
         viewer.dims.ndisplay = 3
-        low, high = mesh.vertices.min(axis=0) + surface.translate, mesh.vertices.max(axis=0) + surface.translate
+        low = np.min([mesh.vertices.min(axis=0) for mesh in meshes], axis=0) + self._looks["translate"]
+        high = np.max([mesh.vertices.max(axis=0) for mesh in meshes], axis=0) + self._looks["translate"]
         camera.angles = _ASLANT
         camera.center = tuple(((low + high) / 2).tolist())
         height, width = getattr(viewer, "_canvas_size", (600, 800))
@@ -143,7 +158,7 @@ class SurfaceView:
 
     def _remove(self) -> None:
         """Let the surface go: its vertices are finer than sections, and the slider would count nanometres."""
-        for layer in [layer for layer in self._viewer.layers if layer.name == SURFACE]:
+        for layer in [layer for layer in self._viewer.layers if layer.name.startswith(SURFACE)]:  # napari numbers them
             self._viewer.layers.remove(layer)
 
     def _fail(self, sentence: str) -> None:
@@ -154,6 +169,22 @@ class SurfaceView:
 def _mesh(folder: Path, segment: int, table: NDArray[np.uint64]) -> Mesh:
     """Make a surface; in the thread, with a segmentation of its own, as the window reads from the other one."""
     from napari_tokenunify.export.meshes import segment_mesh  # here, as they load a compiler
+    from napari_tokenunify.proofread import open_edited
     from napari_tokenunify.segment import Segmentation
 
-    return segment_mesh(Segmentation.open(folder), segment, table, _VOXELS)
+    members = np.flatnonzero(table == np.uint64(segment))
+    key = (folder, members.tobytes())  # the same fragments have the same surface, whatever they are called
+    mesh = _MADE.pop(key, None)
+    if mesh is None:
+        found = Segmentation.open(folder)
+        if len(table) != found.nodes + 1:  # fragments were divided
+            found = open_edited(folder)
+        mesh = segment_mesh(found, segment, table, _VOXELS)
+    _MADE[key] = mesh
+    while len(_MADE) > _KEPT:
+        _MADE.pop(next(iter(_MADE)))
+    return mesh
+
+
+_MADE: Final[dict[tuple[Path, bytes], Mesh]] = {}
+"""Surfaces by their fragments, the last used last."""

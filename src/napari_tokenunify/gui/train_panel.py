@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from napari.utils.notifications import show_error
-from qtpy.QtCore import QTimer
+from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import (
     QCheckBox,
     QComboBox,
@@ -14,6 +14,7 @@ from qtpy.QtWidgets import (
     QLabel,
     QPushButton,
     QSizePolicy,
+    QToolButton,
     QVBoxLayout,
     QWidget,
 )
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from napari.layers import Layer
     from qtpy.QtGui import QHideEvent, QShowEvent
 
+    from napari_tokenunify.gui.pretrain_panel import PretrainPanel
     from napari_tokenunify.jobs import JobStatus
     from napari_tokenunify.project import ProjectState
     from napari_tokenunify.session import Session
@@ -81,6 +83,7 @@ class TrainPanel(QWidget):
         self._typing.timeout.connect(self._show_card)
         self._look.timeout.connect(self._allow)
         self.more.toggled.connect(self.form.native.setVisible)
+        self.unfold.toggled.connect(self._unfold)
         self.button.clicked.connect(self._train)
         self.before.toggled.connect(self._flip)
         self.model.currentTextChanged.connect(self._choose)
@@ -110,6 +113,14 @@ class TrainPanel(QWidget):
         self.more.setToolTip("What is chosen to suit, unless it is said here.")
         self.form = Form(FinetuneConfig, _ADVANCED)
         self.form.native.setVisible(False)
+        self.pretraining: PretrainPanel | None = None
+        self.unfold = QToolButton()
+        self.unfold.setText("Pre-train on unlabelled data")
+        self.unfold.setToolTip("Let a network learn from images alone first; for large data and few labels.")
+        self.unfold.setCheckable(True)
+        self.unfold.setAutoRaise(True)
+        self.unfold.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
+        self.unfold.setArrowType(Qt.ArrowType.RightArrow)
 
     def _arrange(self) -> None:
         rows = QFormLayout()
@@ -122,6 +133,7 @@ class TrainPanel(QWidget):
         for widget in (self.button, self.reason, hint, self.before, self.last, self.more, self.form.native):
             layout.addWidget(widget)
         layout.addWidget(CopyButtons("finetune", self.config))
+        layout.addWidget(self.unfold)
         layout.addStretch()
 
     def showEvent(self, event: QShowEvent | None) -> None:
@@ -150,6 +162,25 @@ class TrainPanel(QWidget):
         return self._session.finetune_config(
             **values, model=self._chosen(), minutes=self.minutes.value(), preview=preview
         )
+
+    def _unfold(self, unfolded: bool) -> None:
+        """Show or hide what concerns pre-training; it is made when somebody asks for it."""
+        layout = self.layout()
+        if self.pretraining is None and isinstance(layout, QVBoxLayout):
+            from napari_tokenunify.gui.pretrain_panel import PretrainPanel  # here, as a widget that opens would wait
+
+            self.pretraining = PretrainPanel(self._viewer, self._session)
+            self.pretraining.chosen.connect(self._start_from)
+            layout.insertWidget(layout.indexOf(self.unfold) + 1, self.pretraining)
+        if self.pretraining is not None:
+            self.pretraining.setVisible(unfolded)
+        self.unfold.setArrowType(Qt.ArrowType.DownArrow if unfolded else Qt.ArrowType.RightArrow)
+
+    def _start_from(self, run: str) -> None:
+        """Choose a run of this project as what to start from, and show that."""
+        self._list_models()
+        self.model.setCurrentIndex(self.model.findData(run))
+        self.model.setFocus()
 
     def _train(self) -> None:
         try:
@@ -219,6 +250,8 @@ class TrainPanel(QWidget):
     def _follow(self, status: JobStatus) -> None:
         if status.stage == "finetune":
             self._allow()
+        elif status.stage == "pretrain" and status.state.final:
+            self._list_models()
 
     def _show_state(self, state: ProjectState) -> None:
         self._allow()

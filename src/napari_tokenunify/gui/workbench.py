@@ -11,9 +11,11 @@ from napari.utils.notifications import show_error, show_info, show_warning
 from qtpy.QtCore import QTimer
 
 from napari_tokenunify.gui.closing_guard import ClosingGuard
+from napari_tokenunify.gui.editing import Editing
 from napari_tokenunify.gui.job_watch import JobWatch
 from napari_tokenunify.gui.project_layers import ProjectLayers
 from napari_tokenunify.gui.saving import Saving
+from napari_tokenunify.improvement import Improvement
 from napari_tokenunify.session import Session
 
 if TYPE_CHECKING:
@@ -38,6 +40,8 @@ class Workbench:
         self.session = Session(self.saving.soon)
         self.saving.failed.connect(partial(_notify, level="error"))
         self.layers = ProjectLayers(viewer, self.session)
+        self.editing = Editing(self.session)
+        self.improvement = Improvement(self.session)
         self.watch = JobWatch(self._runs)
         self.guard = ClosingGuard(self.session)
         self.watch.reported.connect(self.session.take)
@@ -62,6 +66,7 @@ class Workbench:
         self.saving.close()
         if self._preparing.is_alive():
             self._preparing.join()
+        self.session.close()
 
     def _runs(self) -> list[Path]:
         return list(reversed(self.session.project.runs)) if self.session.is_open else []
@@ -71,11 +76,13 @@ class Workbench:
 
 
 def _prepare() -> None:
-    """Load what volumes and segments need while the user looks for her data."""
+    """Load what volumes, segments and recipes need, while the user looks for her data."""
     from napari_tokenunify.data import open_annotations, open_volume  # noqa: F401
+    from napari_tokenunify.gui.pretrain_panel import own_recipes
     from napari_tokenunify.segment.segmentation import get_ready
 
     get_ready()
+    own_recipes()
 
 
 def _notify(text: str, level: str) -> None:

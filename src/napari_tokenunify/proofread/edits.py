@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import getpass
+from collections.abc import Iterable
 from datetime import UTC, datetime
-from numbers import Integral
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 from uuid import uuid4
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from napari_tokenunify.errors import ProofreadError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 Kind = Literal["merge", "split", "detach", "cut", "delete", "lock", "unlock", "comment"]
 KINDS: Final = ("merge", "split", "detach", "cut", "delete", "lock", "unlock", "comment")
@@ -155,7 +152,7 @@ def ordered(pairs: Iterable[tuple[int, int]]) -> tuple[Pair, ...]:
 
 def as_place(place: Place) -> Place:
     """Return a place in plain numbers, whichever NumPy or others it came from."""
-    if isinstance(place, Integral):
+    if not isinstance(place, Iterable):
         return int(place)
     z, y, x = (int(number) for number in place)
     return z, y, x

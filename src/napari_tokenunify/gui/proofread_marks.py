@@ -1,0 +1,207 @@
+"""Marks: the segments that an edit is about, bright in a layer of their own, and the places that were pointed at."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from napari.layers import Labels, Points
+from napari.utils.colormaps import CyclicLabelColormap
+
+from napari_tokenunify.gui.project_layers import LINE, MARKED, PICKED, POINTED, SEGMENTS
+from napari_tokenunify.gui.shown_segments import ShownSegments
+from napari_tokenunify.segment.fragment_store import SegmentView
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from napari import Viewer
+    from napari.layers import Layer
+
+    from napari_tokenunify.geometry import Box, Triple
+    from napari_tokenunify.gui.edit_plan import Coloured
+
+_FULL, _DIM = 0.5, 0.15  # opacity of the segments, alone and behind marks
+COLOURS: Final = (
+    (0.0, 0.0, 0.0, 0.0),
+    (1.0, 0.55, 0.0, 1.0),  # first side: orange
+    (0.1, 0.6, 1.0, 1.0),  # second side: blue
+    (1.0, 0.15, 0.15, 1.0),  # deleted: red
+    (0.2, 0.85, 0.35, 1.0),  # marked correct: green
+    (1.0, 0.9, 0.1, 1.0),  # chosen: yellow
+    (0.75, 0.4, 1.0, 1.0),
+    (0.2, 0.85, 0.85, 1.0),
+    (1.0, 0.5, 0.8, 1.0),
+)
+"""Of `Coloured.colours`; apart for colour-blind eyes where two sides are compared."""
+_POINT: Final = 6.0  # voxels across
+
+
+class Marks:
+    """Shows what an edit is about; the segments step back meanwhile.
+
+    Parameters
+    ----------
+    viewer : Viewer
+        Where the layer of segments is.
+
+    Attributes
+    ----------
+    coloured : Coloured or None
+        What stands out now.
+    """
+
+    def __init__(self, viewer: Viewer) -> None:
+        self._viewer = viewer
+        self.coloured: Coloured | None = None
+
+    @property
+    def layer(self) -> Labels | None:
+        """The layer of segments; None if there is none."""
+        found = self._find(SEGMENTS)
+        return found if found is not None and isinstance(found.data, ShownSegments) else None
+
+    @property
+    def layers(self) -> list[Layer]:
+        """The layers that take part in proofreading, as far as they are there."""
+        return [layer for layer in self._viewer.layers if layer.name in {SEGMENTS, MARKED, POINTED, LINE}]
+
+    def show(self, coloured: Coloured) -> None:
+        """Let segments stand out."""
+        segments = self.layer
+        if segments is None:
+            return
+        self.coloured = coloured
+        found = self._find(MARKED)
+        if found is not None and found.data.fragments is coloured.fragments:
+            found.data.set_table(coloured.colours)
+            if found.visible:
+                found.refresh(thumbnail=False, highlight=False, extent=False)
+        elif found is not None:
+            found.data = SegmentView(coloured.fragments, coloured.colours)
+        else:
+            found = self._add(self._like(segments, SegmentView(coloured.fragments, coloured.colours)))
+        found.visible = True
+        if segments.opacity == _FULL:
+            segments.opacity = _DIM
+
+    def point(self, groups: Sequence[Sequence[Triple]], place: Triple | None = None) -> None:
+        """Show places (z, y, x), each group in the colour of its side, and a ring at one more."""
+        segments = self.layer
+        points = [point for group in groups for point in group] + ([] if place is None else [place])
+        colours = [COLOURS[side + 1] for side, group in enumerate(groups) for _ in group]
+        found = self._find(POINTED)
+        if not points or segments is None:
+            if found is not None:
+                found.visible = False
+            return
+        ring = [] if place is None else [(1.0, 1.0, 1.0, 0.0)]
+        looks = {
+            "face_color": np.array([*colours, *ring]),
+            "size": np.array([_POINT] * len(colours) + [3 * _POINT] * len(ring)),
+        }
+        if found is not None:
+            found.visible = True  # first: napari takes no note of the data of a layer that it does not draw
+            found.selected_data = set()
+            found.data = np.array(points, float)
+            for name, value in looks.items():
+                setattr(found, name, value)
+            return
+        self._add(
+            Points(
+                np.array(points, float),
+                name=POINTED,
+                border_color="white",
+                border_width=0.12,
+                **looks,
+                **self._where(segments),
+            )
+        )
+
+    def clear(self) -> None:
+        """Let nothing stand out any more; the layers stay, as napari takes its time to add one."""
+        self.coloured = None
+        for layer in self._viewer.layers:
+            if layer.name in {MARKED, POINTED}:
+                layer.visible = False
+        segments = self.layer
+        if segments is not None and segments.opacity == _DIM:
+            segments.opacity = _FULL
+
+    def remove(self) -> None:
+        """Let nothing stand out, and take the layers away."""
+        self.clear()
+        for layer in [layer for layer in self._viewer.layers if layer.name in {MARKED, POINTED}]:
+            self._viewer.layers.remove(layer)
+
+    def voxel(self, position: Any) -> Triple | None:
+        """Return the voxel (z, y, x) of the segmentation at a place in the viewer; None outside."""
+        layer = self.layer
+        if layer is None or self._viewer.dims.ndisplay == 3:
+            return None
+        z, y, x = np.round(layer.world_to_data(position)).astype(int)[-3:].tolist()
+        inside = all(0 <= a < n for a, n in zip((z, y, x), layer.data.shape, strict=True))
+        return (z, y, x) if inside else None
+
+    def paint_line(self, box: Box) -> Labels | None:
+        """Give the user a brush to paint a line with, in a box of the segmentation."""
+        segments = self.layer
+        self.drop_line()
+        if segments is None:
+            return None
+        looks = self._where(segments)
+        first = np.array(looks["translate"]) + np.multiply(box.start, looks["scale"])
+        line = Labels(np.zeros(box.shape, np.uint8), name=LINE, **{**looks, "translate": first}, opacity=1.0)
+        line.colormap = CyclicLabelColormap((COLOURS[0], (1.0, 1.0, 1.0, 1.0)))
+        self._viewer.add_layer(line)
+        line.selected_label, line.brush_size, line.mode = 1, 3, "paint"
+        self._viewer.layers.selection.active = line
+        return line
+
+    def drop_line(self) -> None:
+        """Take the brush away."""
+        found = self._find(LINE)
+        if found is not None:
+            self._viewer.layers.remove(found)
+
+    def choose_segments(self) -> None:
+        """Make the segments the layer that keys and clicks go to; what the step Segment has picked steps back."""
+        layer, picked = self.layer, self._find(PICKED)
+        if layer is not None:
+            self._viewer.layers.selection.active = layer
+            layer.visible = True
+        if layer is not None and picked is not None and picked.visible:
+            picked.visible, layer.opacity = False, _FULL
+
+    def say(self, words: str) -> None:
+        """Write into the corner of the canvas; nothing takes it away."""
+        overlay = _overlay(self._viewer)
+        if words:
+            overlay.text, overlay.visible = words, True
+        elif overlay.visible:
+            overlay.text, overlay.visible = "", False
+
+    def _like(self, segments: Labels, data: SegmentView) -> Labels:
+        looks = self._where(segments)
+        layer = Labels(data, name=MARKED, colormap=CyclicLabelColormap(COLOURS), opacity=0.6, **looks)
+        layer.editable = False
+        return layer
+
+    def _where(self, segments: Labels) -> dict[str, Any]:
+        names = ("scale", "translate", "units", "axis_labels")
+        return {**{name: getattr(segments, name) for name in names}, "metadata": dict(segments.metadata)}
+
+    def _add(self, layer: Layer) -> Layer:
+        """Add a layer; the keys stay those of the layer that had them."""
+        active = self._viewer.layers.selection.active
+        self._viewer.add_layer(layer)
+        self._viewer.layers.selection.active = active
+        return layer
+
+    def _find(self, name: str) -> Any:
+        return next((layer for layer in self._viewer.layers if layer.name == name), None)
+
+
+def _overlay(viewer: Viewer) -> Any:
+    canvas = getattr(viewer, "canvas", None)  # since napari 0.9
+    return viewer.text_overlay if canvas is None else canvas.overlays.text
