@@ -1,0 +1,69 @@
+"""The base of all settings, and what several of them share."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from napari_tokenunify.geometry import Box, parse_voxel_size
+
+
+class Config(BaseModel):
+    """Base of all settings: frozen, and a key it does not know is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    def replace(self, **changes: Any) -> Self:
+        """Return a copy with `changes`, validated again (pydantic's own copy is not)."""
+        return type(self).model_validate({**self.model_dump(), **changes})
+
+
+def what_is_wrong(error: ValidationError, flag: bool = False) -> str:
+    """Return in one sentence what a Config did not accept; the first thing, if it is more than one.
+
+    Parameters
+    ----------
+    error : ValidationError
+        Of pydantic.
+    flag : bool
+        Whether to name the field as the command line does.
+    """
+    first = error.errors()[0]
+    field = ".".join(str(part) for part in first["loc"]) or "a setting"
+    if flag:
+        field = "--" + field.rpartition(".")[2].replace("_", "-")
+    if first["type"] == "missing":
+        return f"{field} is missing."
+    if first["type"] == "extra_forbidden":
+        return f"there is no setting {field}."
+    said = first["msg"].removeprefix("Value error, ").rstrip(".")
+    return f"{field}: {said} (given: {first['input']!r})."
+
+
+_PLACE = re.compile(r"\d+(,\d+,\d+)?")
+
+
+def _is_voxel_size(text: str) -> str:
+    parse_voxel_size(text)
+    return text
+
+
+def _is_box(text: str) -> str:
+    Box.parse(text)
+    return text
+
+
+def _are_places(text: str) -> str:
+    words = text.replace("/", " ").split()
+    if not words or not all(_PLACE.fullmatch(word) for word in words):
+        raise ValueError("a place is a voxel z,y,x or the id of a fragment; several are separated by spaces")
+    return text
+
+
+VoxelSizeText = Annotated[str, AfterValidator(_is_voxel_size)]
+BoxText = Annotated[str, AfterValidator(_is_box)]
+PlacesText = Annotated[str, AfterValidator(_are_places)]
+Extent = tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]
+Margin = tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]]

@@ -1,0 +1,117 @@
+"""Edits and their history."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+from pydantic_settings import CliPositionalArg
+
+from napari_tokenunify.config.base import Config, PlacesText
+
+
+class ProofreadConfig(Config):
+    """What every verb of proofreading has to know."""
+
+    segmentation: CliPositionalArg[str]
+    """Folder that `segment` has made; its edits lie in it, and nothing else there changes."""
+    author: str | None = None
+    """Who edits; by default the name of the account."""
+
+
+class ProofreadAtConfig(ProofreadConfig):
+    """An edit of what lies at some places."""
+
+    at: PlacesText
+    """Where: voxels z,y,x of the segmentation or ids of fragments, separated by spaces: "10,20,30 10,40,50"."""
+    threshold: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Which segments are meant: those at this threshold instead of the saved ones; a larger value means larger ones."""
+
+
+class ProofreadMergeConfig(ProofreadAtConfig):
+    """Join the segments at two places or more into one; they need not touch."""
+
+
+class ProofreadSplitConfig(ProofreadAtConfig):
+    """Cut a segment between sides where affinities are least; a / separates the places of two sides or more."""
+
+
+class ProofreadDetachConfig(ProofreadAtConfig):
+    """Take the fragment at a place out of its segment."""
+
+
+class ProofreadDeleteConfig(ProofreadAtConfig):
+    """Make the segments at some places background."""
+
+
+class ProofreadLockConfig(ProofreadAtConfig):
+    """Mark the segment at a place correct: no edit and no threshold changes it from now on."""
+
+
+class ProofreadUnlockConfig(ProofreadAtConfig):
+    """Let the segment at a place be changed again."""
+
+
+class ProofreadCommentConfig(ProofreadConfig):
+    """Keep a remark in the history."""
+
+    text: str
+    """What to say."""
+    at: PlacesText | None = None
+    """What it is about: voxels z,y,x of the segmentation or ids of fragments, separated by spaces."""
+
+
+class ProofreadStepsConfig(ProofreadConfig):
+    """A walk through the history."""
+
+    steps: Annotated[int, Field(ge=1)] = 1
+    """How many edits; a larger value goes further."""
+
+
+class ProofreadUndoConfig(ProofreadStepsConfig):
+    """Take the last edit back; there is no limit, and nothing is lost."""
+
+
+class ProofreadRedoConfig(ProofreadStepsConfig):
+    """Make the edit again that was taken back last."""
+
+
+class ProofreadGoConfig(ProofreadConfig):
+    """Go to the state after any edit of any branch."""
+
+    to: str
+    """The name of the edit, or how it begins, or start for the state before the first."""
+
+
+class ProofreadLogConfig(ProofreadConfig):
+    """List the edits in force, the branches and the pace; write all edits to a file."""
+
+    out: str | None = None
+    """A JSON file to write all edits to, those of other branches too."""
+
+
+class ProofreadReplayConfig(ProofreadConfig):
+    """Take over the edits of a log; where there are edits already, those that agree, and list what contradicts."""
+
+    log: str
+    """A file that `proofread log --out` has written for the same fragments."""
+
+
+class ProofreadCarryConfig(ProofreadConfig):
+    """Make the edits of another segmentation of the same volume again on this one, by pointing at the same places."""
+
+    source: str
+    """The segmentation whose edits are carried over."""
+
+
+class ProofreadLabelsConfig(ProofreadConfig):
+    """Write what edits say as labels for `finetune --annotations`: merges, splits and segments marked correct."""
+
+    volume: str
+    """The image that was segmented."""
+    out: str
+    """The OME-Zarr to make, e.g. edits.zarr."""
+    annotations: str | None = None
+    """Your own labels on the image; where there are any they win."""
+    boundary_id: Annotated[int, Field(ge=1)] | None = None
+    """The id in the annotations that stands for membrane or outside."""
