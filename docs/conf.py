@@ -1,5 +1,8 @@
 """Sphinx configuration; a warning is an error (see tox.ini)."""
 
+import sys
+from pathlib import Path
+
 from napari_tokenunify import __version__
 
 project = "napari-tokenunify"
@@ -7,7 +10,15 @@ author = "The napari-tokenunify developers"
 copyright = "2026, the napari-tokenunify developers"  # noqa: A001  Sphinx wants this name
 release = __version__
 
-extensions = ["myst_parser", "numpydoc", "sphinx.ext.autodoc", "sphinx.ext.viewcode", "sphinx_copybutton"]
+sys.path.append(str(Path(__file__).parent))  # where stage_reference is
+extensions = [
+    "myst_parser",
+    "numpydoc",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.viewcode",
+    "sphinx_copybutton",
+    "stage_reference",
+]
 html_theme = "furo"
 html_title = "napari-tokenunify"
 exclude_patterns = ["_build"]

@@ -26,13 +26,8 @@ def test_every_test_file_has_its_source_file():
 
 
 def _source_of(test: Path) -> bool:
-    """Whether there is folder/X.py or folder/X/ for folder/test_X.py, or folder/X/Y.py for folder/test_X_Y.py.
-
-    `test_docs.py` tests the folder docs of the project.
-    """
+    """Whether there is folder/X.py or folder/X/ for folder/test_X.py, or folder/X/Y.py for folder/test_X_Y.py."""
     stem = test.stem.removeprefix("test_")
-    if test.parent == TESTS and (ROOT / stem).is_dir():
-        return True
     folder = SOURCE / test.parent.relative_to(TESTS)
     head, _, tail = stem.partition("_")
     return (folder / f"{stem}.py").exists() or (folder / stem).is_dir() or (folder / head / f"{tail}.py").exists()

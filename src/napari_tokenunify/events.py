@@ -56,7 +56,7 @@ class Preview:
     step : int
         After how many steps it was made.
     path : str
-        A .npy file: uint8 affinities (C, Z, Y, X), 255 = 1.
+        A .npy file: uint8 affinities (C, Z, Y, X), 255 = 1. Or a .npz file: reconstructions of a pre-training.
     box : str
         Where they lie in the volume, z0:z1,y0:y1,x0:x1 in voxels.
     """
