@@ -102,6 +102,14 @@ def test_a_project_of_another_volume_is_not_taken(tmp_path: Path):
         next(run_chain(Chain(project=str(tmp_path / "p"), volume=str(tmp_path / "a.npy"), predict={})))
 
 
+def test_a_pre_training_begins_with_the_volume_and_is_compared_on_the_annotations(tmp_path: Path):
+    project = Project.create(tmp_path / "p", ProjectState(volume="v", voxel_size="8,8,8", annotations="a", minutes=2))
+    pretrain = stage_config(project, "pretrain", recipe="mae")
+    assert (pretrain.volumes, pretrain.voxel_size, pretrain.recipe) == (("v",), "8,8,8", "mae")
+    compare = stage_config(project, "compare-pretraining", model="m")
+    assert (compare.volume, compare.annotations, compare.minutes, compare.model) == ("v", "a", 2, "m")
+
+
 def test_a_trained_network_is_the_one_that_predicts(tmp_path: Path):
     project = Project.create(tmp_path / "p", ProjectState(volume="v", model="small"))
     assert stage_config(project, "predict").model == "small"

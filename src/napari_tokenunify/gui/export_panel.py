@@ -246,8 +246,9 @@ def _copied(
 ) -> Generator[Progress, None, tuple[NDArray[Any], Segments]]:
     """Read all voxels, block by block; in the thread."""
     from napari_tokenunify.export import Segments
+    from napari_tokenunify.proofread import open_edited
 
-    segments = Segments.of(segmentation, threshold)
+    segments = Segments.of(open_edited(segmentation.folder), threshold)
     voxels, grid = np.empty(segments.shape, dtype), segments.grid()
     for block in grid:
         yield Progress(block.index, len(grid), "copying")

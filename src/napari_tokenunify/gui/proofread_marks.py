@@ -81,7 +81,7 @@ class Marks:
             found.data = SegmentView(coloured.fragments, coloured.colours)
         else:
             found = self._add(self._like(segments, SegmentView(coloured.fragments, coloured.colours)))
-        found.visible = True
+        _let_be_seen(found, wanted=True)
         if segments.opacity == _FULL:
             segments.opacity = _DIM
 
@@ -93,7 +93,7 @@ class Marks:
         found = self._find(POINTED)
         if not points or segments is None:
             if found is not None:
-                found.visible = False
+                _let_be_seen(found, wanted=False)
             return
         ring = [] if place is None else [(1.0, 1.0, 1.0, 0.0)]
         looks = {
@@ -101,7 +101,7 @@ class Marks:
             "size": np.array([_POINT] * len(colours) + [3 * _POINT] * len(ring)),
         }
         if found is not None:
-            found.visible = True  # first: napari takes no note of the data of a layer that it does not draw
+            _let_be_seen(found, wanted=True)  # first: napari takes no note of the data of a layer it does not draw
             found.selected_data = set()
             found.data = np.array(points, float)
             for name, value in looks.items():
@@ -123,7 +123,7 @@ class Marks:
         self.coloured = None
         for layer in self._viewer.layers:
             if layer.name in {MARKED, POINTED}:
-                layer.visible = False
+                _let_be_seen(layer, wanted=False)
         segments = self.layer
         if segments is not None and segments.opacity == _DIM:
             segments.opacity = _FULL
@@ -169,17 +169,15 @@ class Marks:
         layer, picked = self.layer, self._find(PICKED)
         if layer is not None:
             self._viewer.layers.selection.active = layer
-            layer.visible = True
+            _let_be_seen(layer, wanted=True)
         if layer is not None and picked is not None and picked.visible:
             picked.visible, layer.opacity = False, _FULL
 
     def say(self, words: str) -> None:
         """Write into the corner of the canvas; nothing takes it away."""
         overlay = _overlay(self._viewer)
-        if words:
-            overlay.text, overlay.visible = words, True
-        elif overlay.visible:
-            overlay.text, overlay.visible = "", False
+        if overlay.text != words:
+            overlay.text, overlay.visible = words, bool(words)
 
     def _like(self, segments: Labels, data: SegmentView) -> Labels:
         looks = self._where(segments)
@@ -200,6 +198,11 @@ class Marks:
 
     def _find(self, name: str) -> Any:
         return next((layer for layer in self._viewer.layers if layer.name == name), None)
+
+
+def _let_be_seen(layer: Layer, *, wanted: bool) -> None:
+    if layer.visible != wanted:  # napari draws it anew whenever it is told
+        layer.visible = wanted
 
 
 def _overlay(viewer: Viewer) -> Any:

@@ -23,7 +23,7 @@ from napari_tokenunify.gui.look_at import look_at
 from napari_tokenunify.gui.proofread_keys import StepKeys, key_words
 from napari_tokenunify.gui.proofread_marks import COLOURS, Marks
 from napari_tokenunify.gui.proofread_tools import ProofreadTools
-from napari_tokenunify.gui.proofread_words import NO_SEGMENTS, PICK
+from napari_tokenunify.gui.proofread_words import NO_SEGMENTS
 from napari_tokenunify.gui.suggestion_queue import SuggestionQueue
 from napari_tokenunify.gui.surface_view import SurfaceView
 from napari_tokenunify.pipeline import STAGES
@@ -174,14 +174,13 @@ class ProofreadPanel(QWidget):
 
     def _offer(self, found: Offer) -> None:
         """Fly to a suggestion."""
-        self.tools.modes[PICK].setChecked(True)
-        self.tools.escape()
+        self.tools.step_aside()
         self.marks.show(found.shown)
         self.marks.point([], found.place)
         self._look_at(found.place)
         if self._is_shown:
             self.keys.bind(self.marks.layers)
-            self.marks.say(f"Likely error: {found.suggestion.kind} orange and blue? G yes, W no error, H later")
+            self.marks.say(f"{found.suggestion.kind.capitalize()} orange and blue? G yes, W no, H later")
         self._changed()
 
     def _fly(self, place: Triple) -> None:

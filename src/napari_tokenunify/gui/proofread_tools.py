@@ -9,10 +9,8 @@ from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import (
     QButtonGroup,
     QGridLayout,
-    QHBoxLayout,
     QLabel,
     QLineEdit,
-    QPushButton,
     QVBoxLayout,
     QWidget,
 )
@@ -20,6 +18,7 @@ from qtpy.QtWidgets import (
 from napari_tokenunify.errors import TokenUnifyError
 from napari_tokenunify.gui.edit_plan import CHOSEN, FIRST, choose, plan
 from napari_tokenunify.gui.line_tool import LineTool
+from napari_tokenunify.gui.proofread_rows import row_of, tool_button
 from napari_tokenunify.gui.proofread_words import (
     CUT,
     DONE,
@@ -96,38 +95,43 @@ class ProofreadTools(QWidget):
         self._tell()
 
     def _make_widgets(self) -> None:
-        self.modes = {name: _button(name, tip, checkable=True) for name, (_, tip) in MODES.items()}
+        self.modes = {name: tool_button(name, tip, checkable=True) for name, (_, tip) in MODES.items()}
         self.modes[PICK].setChecked(True)
         self._group = QButtonGroup(self)
         for button in self.modes.values():
             self._group.addButton(button)
-        self.side = _button("", "Which side the next click is on (T).")
+        self.side = tool_button("", "Which side the next click is on (T).")
         self.words = QLabel()
         self.words.setWordWrap(True)
         self.words.setMinimumHeight(3 * self.words.fontMetrics().height())
         self.words.setAlignment(Qt.AlignmentFlag.AlignTop)
-        self.do, self.drop = _button("Do it", "Make this edit (Enter)."), _button("Drop it", "Forget it (Escape).")
-        self.lock = _button("Mark correct", "No edit and no threshold changes it from then on; again, to unlock (R).")
-        self.isolate = _button("Isolate fragment", "Take the clicked fragment out of its segment (I).")
-        self.delete = _button("Delete", "Make the segment background (Delete).")
-        self.text, self.comment = QLineEdit(), _button("Note", "Keep this remark, with the place (Enter).")
+        self.do, self.drop = (
+            tool_button("Do it", "Make this edit (Enter)."),
+            tool_button("Drop it", "Forget it (Escape)."),
+        )
+        self.lock = tool_button(
+            "Mark correct", "No edit and no threshold changes it from then on; again, to unlock (R)."
+        )
+        self.isolate = tool_button("Isolate fragment", "Take the clicked fragment out of its segment (I).")
+        self.delete = tool_button("Delete", "Make the segment background (Delete).")
+        self.text, self.comment = QLineEdit(), tool_button("Note", "Keep this remark, with the place (Enter).")
         self.text.setPlaceholderText("a remark on this place")
         self.text.setToolTip("It is kept in the history, with the place (N, then Enter).")
-        self.undo = _button("Undo", "Take the last edit back; there is no limit (Ctrl-Z).")
-        self.redo = _button("Redo", "Make it again (Ctrl-Shift-Z).")
+        self.undo = tool_button("Undo", "Take the last edit back; there is no limit (Ctrl-Z).")
+        self.redo = tool_button("Redo", "Make it again (Ctrl-Shift-Z).")
 
     def _lay_out(self) -> None:
         layout, grid = QVBoxLayout(self), QGridLayout()
         layout.setContentsMargins(0, 0, 0, 0)
-        layout.addLayout(_row(*self.modes.values()))
+        layout.addLayout(row_of(*self.modes.values()))
         layout.addWidget(self.side)
         layout.addWidget(self.words)
-        layout.addLayout(_row(self.do, self.drop))
+        layout.addLayout(row_of(self.do, self.drop))
         for place, button in enumerate((self.lock, self.isolate, self.delete)):
             grid.addWidget(button, 0, place)
         layout.addLayout(grid)
-        layout.addLayout(_row(self.text, self.comment))
-        layout.addLayout(_row(self.undo, self.redo))
+        layout.addLayout(row_of(self.text, self.comment))
+        layout.addLayout(row_of(self.undo, self.redo))
 
     def _connect(self) -> None:
         self._group.buttonToggled.connect(lambda _, on: self._turn() if on else None)
@@ -199,7 +203,6 @@ class ProofreadTools(QWidget):
     def escape(self) -> None:
         """Forget what was clicked, painted or planned."""
         self._forget()
-        self._news = ""
         self.line.clear()
         self._tell()
 
@@ -225,6 +228,15 @@ class ProofreadTools(QWidget):
         self.modes[PICK].setChecked(True)
         self._marks.remove()
 
+    def step_aside(self) -> None:
+        """Let go of everything, as something else stands out instead."""
+        self._group.blockSignals(True)
+        self.modes[PICK].setChecked(True)
+        self._group.blockSignals(False)
+        self.line.end()
+        self._reset()
+        self._tell()
+
     def restart(self) -> None:
         """Begin anew: there are other segments."""
         self._asks += 1
@@ -234,7 +246,6 @@ class ProofreadTools(QWidget):
 
     def _turn(self) -> None:
         self._forget()
-        self._news = ""
         if self.mode == CUT:
             try:
                 self.line.begin()
@@ -247,11 +258,14 @@ class ProofreadTools(QWidget):
         self._tell()
 
     def _forget(self) -> None:
+        self._reset()
+        self._marks.clear()
+
+    def _reset(self) -> None:
         self._asks += 1
         self.plan = self.chosen = None
         self._groups = [[], []] if self.mode == SPLIT else [[]]
-        self._side, self._is_asked = 0, False
-        self._marks.clear()
+        self._side, self._is_asked, self._news = 0, False, ""
 
     def _look(self) -> None:
         """Show what was pointed at, and plan the edit where enough is known for one."""
@@ -380,19 +394,3 @@ class ProofreadTools(QWidget):
 
     def _step(self) -> str:
         return next_step(self.mode, [len(group) for group in self._groups], self._side)
-
-
-def _button(text: str, tip: str, *, checkable: bool = False) -> QPushButton:
-    """Return a button that leaves the keyboard to the viewer when it is clicked."""
-    button = QPushButton(text)
-    button.setToolTip(tip)
-    button.setCheckable(checkable)
-    button.setFocusPolicy(Qt.FocusPolicy.TabFocus)
-    return button
-
-
-def _row(*widgets: QWidget) -> QHBoxLayout:
-    row = QHBoxLayout()
-    for widget in widgets:
-        row.addWidget(widget, 1 if isinstance(widget, QLineEdit) else 0)
-    return row

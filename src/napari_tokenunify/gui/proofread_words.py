@@ -77,5 +77,5 @@ def on_canvas(mode: str, step: str, planned: Plan | None, *, is_asked: bool) -> 
 
 def listed(voxels: Sequence[int]) -> str:
     """Return numbers for people, the first few of them."""
-    words = [f"{count:,}" for count in voxels[:4]] + (["fewer"] if len(voxels) > 4 else [])
-    return " and ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else "".join(words)
+    words = [f"{count:,}" for count in voxels[:4]] + (["..."] if len(voxels) > 4 else [])
+    return (" and " if len(words) == 2 else " / ").join(words)
