@@ -82,6 +82,8 @@ class Improvement:
             "out": str(folder / f"edits-{number}.zarr"),
             "annotations": own,
             "boundary_id": state.boundary_id,
+            "zero_is_boundary": state.zero_is_boundary,
+            "voxel_size": state.voxel_size,
         }
         return ProofreadLabelsConfig(**{**known, **changes})
 
@@ -117,7 +119,8 @@ class Improvement:
         try:
             if status.stage == LABELS:
                 model = session.state.trained or session.state.model
-                labels = {"annotations": result["out"], "zero_is_boundary": False}  # there 0 is what nobody has seen
+                labels = {"annotations": result["out"], "boundary_id": result.get("boundary_id")}
+                labels["zero_is_boundary"] = False  # there 0 is what nobody has seen
                 self._start("finetune", session.finetune_config(model=model, **labels))
             elif status.stage == "finetune":
                 self._start("predict", session.predict_config())

@@ -10,7 +10,12 @@ from napari_tokenunify.data.volume import Volume, open_volume
 from napari_tokenunify.errors import ProofreadError
 from napari_tokenunify.geometry import Box
 from napari_tokenunify.proofread import Proofreading
-from napari_tokenunify.proofread.training_labels import TrainingLabels, vouched_table, write_training_labels
+from napari_tokenunify.proofread.training_labels import (
+    BOUNDARY,
+    TrainingLabels,
+    vouched_table,
+    write_training_labels,
+)
 from tests.proofread.conftest import SHAPE
 
 
@@ -69,6 +74,15 @@ def test_own_annotations_win_and_ids_agree_with_them(proofreading: Proofreading,
     assert (labels[voxels == a] == 7).all()
     assert (labels[(voxels == b) & (own == 0)] == 0).all()
     assert set(np.unique(labels[voxels == c]).tolist()) == {10}
+
+
+def test_where_0_is_boundary_it_has_an_id_that_nothing_else_has(proofreading: Proofreading, volume: Volume):
+    proofreading.lock(segments(proofreading)[0])
+    own = np.zeros(SHAPE, np.uint32)
+    own[:, 0] = 7
+    annotations = Annotations.from_array(own, (40.0, 4.0, 4.0), BOUNDARY, zero_is_boundary=True)
+    labels = TrainingLabels.of(proofreading, volume, annotations).read(Box.whole(SHAPE))
+    np.testing.assert_array_equal(labels, np.where(own == 7, 7, BOUNDARY))
 
 
 def test_what_is_written_is_what_annotations_are(proofreading: Proofreading, volume: Volume, tmp_path: Path):

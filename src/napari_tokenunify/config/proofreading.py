@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field
 from pydantic_settings import CliPositionalArg
 
-from napari_tokenunify.config.base import Config, PlacesText
+from napari_tokenunify.config.base import Config, PlacesText, VoxelSizeText
 
 
 class ProofreadConfig(Config):
@@ -115,3 +115,7 @@ class ProofreadLabelsConfig(ProofreadConfig):
     """Your own labels on the image; where there are any they win."""
     boundary_id: Annotated[int, Field(ge=1)] | None = None
     """The id in the annotations that stands for membrane or outside."""
+    zero_is_boundary: bool = False
+    """Read 0 in the annotations as boundary: for dense labels in which 0 is background and nothing is unlabelled."""
+    voxel_size: VoxelSizeText | None = None
+    """Voxel size z,y,x in nm of the image, e.g. 40,4,4; overrides what the file says."""

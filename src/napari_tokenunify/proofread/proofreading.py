@@ -153,7 +153,8 @@ class Proofreading:
 
     def view(self, threshold: float | None = None) -> SegmentView:
         """Return the segments with all edits as a lazy array (z, y, x) of uint64."""
-        return SegmentView(self.fragments, self.table(threshold))
+        with self._lock:
+            return SegmentView(self.fragments, self.table(threshold))
 
     def shown(self, threshold: float | None = None) -> Shown:
         """Return what edits are planned on."""

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from napari_tokenunify.geometry import Triple
     from napari_tokenunify.proofread.proofreading import Proofreading
 
+BOUNDARY: Final = 2**32 - 1
+"""The id of the boundary where annotations have none, because 0 is it."""
 _BLOCK: Final = (32, 256, 256)
 
 
@@ -157,8 +159,8 @@ class TrainingLabels:
                 label[row] = largest
             elif len(own) == 1:
                 label[row] = own.pop()
-        if label.max(initial=0) >= 2**32:
-            raise ProofreadError("The annotations use ids of 2**32 or more: number them anew, from 1.")
+        if label.max(initial=0) >= BOUNDARY:
+            raise ProofreadError("The annotations use ids of 2**32 - 1 or more: number them anew, from 1.")
         numbers = np.zeros(len(table), np.uint32)
         known = table > 0
         numbers[known] = label[np.searchsorted(segments, table[known])]
@@ -172,7 +174,7 @@ class TrainingLabels:
             return largest, overlaps
         for block in label_blocks(self.annotations.labels, (0, 0, 0), with_empty=self.annotations.zero_is_boundary):
             own = self.annotations.read(block)
-            largest = max(largest, int(own.max(initial=0)))
+            largest = max(largest, int(own[own != BOUNDARY].max(initial=0)))
             part = self._covered_part(block)
             if part is None:
                 continue

@@ -9,11 +9,12 @@ from napari_tokenunify.data.annotations import open_annotations
 from napari_tokenunify.data.volume import open_volume
 from napari_tokenunify.errors import ProofreadError
 from napari_tokenunify.events import Message
+from napari_tokenunify.geometry import parse_voxel_size
 from napari_tokenunify.proofread.carrying import carry_over
 from napari_tokenunify.proofread.joining import join_logs
 from napari_tokenunify.proofread.log_files import read_log, restore_log, write_log
 from napari_tokenunify.proofread.proofreading import Proofreading
-from napari_tokenunify.proofread.training_labels import TrainingLabels, write_training_labels
+from napari_tokenunify.proofread.training_labels import BOUNDARY, TrainingLabels, write_training_labels
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -139,13 +140,16 @@ def carry(config: ProofreadCarryConfig) -> Stage:
 
 
 def labels(config: ProofreadLabelsConfig) -> Stage:
-    """Write what edits say as labels to learn from."""
-    volume = open_volume(config.volume)
-    own = None if config.annotations is None else open_annotations(config.annotations, volume, config.boundary_id)
+    """Write what edits say as labels to learn from; if 0 is boundary in the annotations, it gets an id of its own."""
+    volume = open_volume(config.volume, parse_voxel_size(config.voxel_size) if config.voxel_size else None)
+    boundary = config.boundary_id or (BOUNDARY if config.zero_is_boundary else None)
+    own = None
+    if config.annotations is not None:
+        own = open_annotations(config.annotations, volume, boundary, zero_is_boundary=config.zero_is_boundary)
     out = Path(config.out).expanduser().absolute()
     with Proofreading.open(config.segmentation, read_only=True) as proofreading:
         voxels = yield from write_training_labels(TrainingLabels.of(proofreading, volume, own), volume, out)
-        return {"out": str(out), "voxels": voxels, "edits": len(proofreading.in_force)}
+        return {"out": str(out), "boundary_id": boundary, "voxels": voxels, "edits": len(proofreading.in_force)}
 
 
 def _open(config: ProofreadConfig) -> Proofreading:
