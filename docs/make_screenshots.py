@@ -137,6 +137,12 @@ def take_all(tour: Tour, place: Path, chosen: argparse.Namespace) -> None:
     tour.picture("in_3d")
     segment.picking.solid.click()
 
+    proofread = tour.show("Proofread")
+    settle(5.0)
+    proofread.queue.begin()
+    settle(20.0)
+    tour.picture("proofread")
+
     export = tour.show("Export")
     export.export.click()
     print(wait(panel, "export", 10))
