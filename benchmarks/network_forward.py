@@ -12,13 +12,13 @@ from __future__ import annotations
 import argparse
 import copy
 import statistics
-import sys
 import time
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from rows import Row, Rows, add_json_option
 from torch import Tensor, nn
 
 from napari_tokenunify.affinities import known_affinities
@@ -163,6 +163,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--train-steps", type=int, default=20)
     parser.add_argument("--system-memory", action="store_true", help="give freed memory back to the system")
+    add_json_option(parser)
     arguments = parser.parse_args()
     if not arguments.system_memory:
         keep_freed_memory()
@@ -173,20 +174,17 @@ def main() -> None:
     seconds(lambda: network(raw))  # compile
     shares = mamba_share(network, raw, arguments.rounds)
     gain, difference = bf16(network, raw, arguments.rounds)
-    rows = [
-        ("share of the Mamba part in fp32", statistics.median(shares), "<= 0.25", statistics.median(shares) <= 0.25),
-        ("fp32 against bf16, time", gain, ">= 1.8", gain >= 1.8),
-        ("fp32 against bf16, largest difference of an affinity", difference, "<= 0.02", difference <= 0.02),
-    ]
+    rows = Rows()
+    rows.add(Row("share of the Mamba part in fp32", statistics.median(shares), 0.25, is_ratio=True))
+    rows.add(Row("fp32 against bf16, time", gain, 1.8, at_least=True, is_ratio=True))
+    rows.add(Row("fp32 against bf16, largest difference of an affinity", difference, 0.02))
     if find_spec("monai"):
         official = official_fp32(network, raw, arguments.rounds)
-        rows.append(("fp32 with MONAI's blocks, as the official network, against bf16, time", official, "", True))
+        what = "fp32 with MONAI's blocks, as the official network, against bf16, time"
+        rows.add(Row(what, official, at_least=True, is_ratio=True))
         for name, ratio in against_monai(raw, arguments.rounds).items():
-            rows.append((f"MONAI's block against ours, time, {name}", ratio, ">= 1", ratio >= 1))
-    print("| what | found | target | met |\n|---|---:|---|---|")
-    for what, found, target, met in rows:
-        print(f"| {what} | {found:.3f} | {target} | {'yes' if met else 'NO'} |")
-    sys.exit(not all(met for *_, met in rows))
+            rows.add(Row(f"MONAI's block against ours, time, {name}", ratio, 1, at_least=True, is_ratio=True))
+    rows.end(arguments.json)
 
 
 if __name__ == "__main__":

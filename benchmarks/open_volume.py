@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from rows import Row, Rows, add_json_option
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -188,6 +189,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--gigabytes", nargs="+", type=float, default=[1, 10, 100])
     parser.add_argument("--formats", nargs="+", choices=MAKERS, default=list(MAKERS))
+    add_json_option(parser)
     arguments = parser.parse_args()
     print("| format | GB | open s | crop s | cost MB | peak MB |\n|---|---:|---:|---:|---:|---:|")
     worst = 0.0
@@ -202,8 +204,10 @@ def main() -> None:
             size = np.prod(shape) / 1e9
             times = f"{row['open_s']:.2f} | {row['crop_s']:.2f}"
             print(f"| {name} | {size:.0f} | {times} | {row['cost_mb']:.0f} | {row['peak_mb']:.0f} |", flush=True)
-    print(f"\nLargest cost: {worst:.0f} MB; target: below {TARGET_MB} MB.")
-    sys.exit(worst >= TARGET_MB)
+    print()
+    rows = Rows()
+    rows.add(Row("memory of opening a volume and reading a crop, the worst", worst, TARGET_MB, unit="MB"))
+    rows.end(arguments.json)
 
 
 if __name__ == "__main__":

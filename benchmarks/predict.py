@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from rows import Row, Rows, add_json_option
 
 from napari_tokenunify.data import Volume, intensity_range, open_volume
 from napari_tokenunify.data.intensity import IntensityRange
@@ -44,6 +45,7 @@ TILE = (32, 128, 128)
 OVERLAP = 0.25
 SMALL = (64, 256, 256)
 GROWTH = 4  # along each axis
+SPEEDS = {"bare": "the bare network", "monai": "MONAI's sliding window"}
 
 
 class Clock:
@@ -192,7 +194,7 @@ def fresh(what: str, options: argparse.Namespace, shape: tuple[int, ...]) -> Any
     return json.loads(done.stdout)
 
 
-def compare_speed(options: argparse.Namespace) -> None:
+def compare_speed(options: argparse.Namespace, rows: Rows) -> None:
     names = ["bare", "predict"] + (["monai"] if find_spec("monai") else [])
     if len(names) == 2:
         print("MONAI is not installed: pip install monai, to compare with its sliding window.")
@@ -204,18 +206,21 @@ def compare_speed(options: argparse.Namespace) -> None:
     for name, target in (("bare", 0.85), ("monai", 1.0)):
         if name in names:
             clock, core = (statistics.median(one["predict"][i] / one[name][i] for one in rounds) for i in (0, 1))
-            print(f"predict / {name}: {clock:.2f} by the clock, {core:.2f} by processor time (target: {target})")
+            what = f"predict against {SPEEDS[name]}, speed"
+            rows.add(Row(what, clock, target, at_least=True))
+            rows.add(Row(f"{what} by processor time", core, at_least=True, is_ratio=True))
 
 
-def compare_memory(options: argparse.Namespace) -> None:
+def compare_memory(options: argparse.Namespace, rows: Rows) -> None:
     large = tuple(n * GROWTH for n in SMALL)
-    names = {"memory": "predict (target: below +20%)"}
+    names = {"memory": ("predict", 1.2)}
     if find_spec("monai"):
-        names["monai_memory"] = "MONAI's sliding window"
-    for name, who in names.items():
+        names["monai_memory"] = ("MONAI's sliding window", None)
+    for name, (who, target) in names.items():
         small_mb, large_mb = (fresh(name, options, shape) for shape in (SMALL, large))
-        found = f"{small_mb:.0f} MB for {'x'.join(map(str, SMALL))}, {large_mb:.0f} MB for 64 times as much"
-        print(f"peak memory of {who}: {found}, {large_mb / small_mb - 1:+.0%}", flush=True)
+        note = f"{small_mb:.0f} MB for {'x'.join(map(str, SMALL))}, {large_mb:.0f} MB for the larger one"
+        what = f"peak memory of {who}, volume 64 times as large against small"
+        rows.add(Row(what, large_mb / small_mb, target, is_ratio=target is not None, note=note))
 
 
 def main() -> None:
@@ -227,14 +232,17 @@ def main() -> None:
     parser.add_argument("--save-after", type=float, default=60.0)
     parser.add_argument("--only", choices=["speed", "memory"])
     parser.add_argument("--measure", choices=list(MEASURES), help=argparse.SUPPRESS)
+    add_json_option(parser)
     options = parser.parse_args()
     if options.measure:
         print(json.dumps(MEASURES[options.measure](options)))
         return
+    rows = Rows()
     if options.only != "memory":
-        compare_speed(options)
+        compare_speed(options, rows)
     if options.only != "speed":
-        compare_memory(options)
+        compare_memory(options, rows)
+    rows.end(options.json)
 
 
 if __name__ == "__main__":

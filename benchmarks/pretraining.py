@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from rows import Row, Rows, add_json_option
 
 from napari_tokenunify.data import choose_intensity, open_volume
 from napari_tokenunify.events import Metric
@@ -99,18 +99,16 @@ def main() -> None:
     parser.add_argument("--crop", nargs=3, type=int, default=[16, 96, 96])
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--steps", type=int, default=20)
+    add_json_option(parser)
     arguments = parser.parse_args()
     keep_freed_memory()
-    print("| recipe | hidden voxels a second | of the bare network | target | met |\n|---|---:|---:|---|---|")
-    missed = False
+    rows = Rows()
     for name in arguments.recipes:
         with tempfile.TemporaryDirectory() as folder:
             speed, share = compare(arguments, name, Path(folder))
-        missed |= share < TARGET
-        print(
-            f"| {name} | {speed:,.0f} | {share:.2f} | >= {TARGET} | {'yes' if share >= TARGET else 'NO'} |", flush=True
-        )
-    sys.exit(missed)
+        what, note = f"pre-training of the bare network's speed, {name}", f"{speed:,.0f} hidden voxels a second"
+        rows.add(Row(what, share, TARGET, at_least=True, is_ratio=True, note=note))
+    rows.end(arguments.json)
 
 
 if __name__ == "__main__":

@@ -134,10 +134,10 @@ class Curve:
         place = steps if what == "answers" else int(np.searchsorted(self.edits, steps))
         return float(self.voi[min(place, len(self.voi) - 1)])
 
-    def halved(self) -> int | None:
-        """Return the number of answers after which VOI is half of what it was."""
-        reached = np.flatnonzero(self.voi <= self.voi[0] / 2)
-        return int(reached[0]) if len(reached) else None
+    def reached(self, voi: float) -> int | None:
+        """Return the number of answers after which VOI is no more than this; None where it never is."""
+        there = np.flatnonzero(self.voi <= voi)
+        return int(there[0]) if len(there) else None
 
 
 def followed(start: Start, order: Order, budget: int) -> Curve:
@@ -204,7 +204,7 @@ def told(start: Start, name: str, curves: list[Curve]) -> str:
     for what, shown in SHOWN.items():
         most = min(len(curve.voi) - 1 if what == "answers" else curve.edits[-1] for curve in curves)
         words += [f"{np.mean([curve.after(n, what) for curve in curves]):.2f}" if n <= most else "" for n in shown]
-    halves = [curve.halved() for curve in curves]
+    halves = [curve.reached(curve.voi[0] / 2) for curve in curves]
     sign = "> " if None in halves else ""
     last = [len(curve.voi) - 1 if half is None else half for curve, half in zip(curves, halves, strict=True)]
     words.append(f"{sign}{np.mean(last):.0f}")

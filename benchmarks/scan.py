@@ -17,17 +17,19 @@ import statistics
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import torch
+from rows import Row, Rows, add_json_option
 from torch.nn import functional
 
 from napari_tokenunify.network.scan import available_backends, selective_scan
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from torch import Tensor
 
@@ -35,23 +37,6 @@ if TYPE_CHECKING:
 
 STATES = 16
 PASSES = ("forward", "forward + backward")
-
-
-class Target(NamedTuple):
-    """What a ratio has to be at least, or memory at most."""
-
-    value: float
-    at_least: bool = True
-
-    def row(self, what: str, which: str, found: float, note: str = "") -> bool:
-        """Print one Markdown row and return whether the target is met."""
-        met = found >= self.value if self.at_least else found <= self.value
-        sign = ">=" if self.at_least else "<="
-        print(
-            f"| {what} | {which} | {found:.2f} | {sign} {self.value:g} | {'yes' if met else 'NO'} | {note} |",
-            flush=True,
-        )
-        return met
 
 
 def make_case(channels: int, length: int, device: str) -> list[Tensor]:
@@ -103,18 +88,16 @@ def seconds(scan: Scan, case: list[Tensor], which: str) -> float:
     return time.perf_counter() - start
 
 
-def ratios(rivals: dict[str, Scan], case: list[Tensor], which: str, rounds: int, target: Target) -> bool:
-    """Let all take turns, the first of them ours, and print how many times longer each of the others takes."""
+def ratios(rivals: dict[str, Scan], case: list[Tensor], which: str, rounds: int, target: float) -> Iterator[Row]:
+    """Let all take turns, the first of them ours, and say how many times longer each of the others takes."""
     seconds(next(iter(rivals.values())), case, which)  # compile
     times = [{name: seconds(scan, case, which) for name, scan in rivals.items()} for _ in range(rounds)]
     first, *others = rivals
-    met = True
     for other in others:
         ratio = statistics.median(turn[other] / turn[first] for turn in times)
         middle = {name: 1e3 * statistics.median(turn[name] for turn in times) for name in (first, other)}
         note = f"{first} {middle[first]:.3g} ms, {other} {middle[other]:.3g} ms"
-        met &= target.row(f"{first} against {other}", which, ratio, note)
-    return met
+        yield Row(f"{first} against {other}, {which}", ratio, target, at_least=True, is_ratio=True, note=note)
 
 
 def probe_memory(which: str) -> None:
@@ -133,26 +116,22 @@ def probe_memory(which: str) -> None:
     print(json.dumps((resident("VmHWM") - before) / sum(x.nbytes for x in case)))
 
 
-def on_cpu(rounds: int) -> bool:
-    """Print the rows of the CPU."""
-    case, met = make_case(96, 16_384, "cpu"), True
+def on_cpu(rounds: int, length: int) -> Iterator[Row]:
+    """Measure on the CPU."""
+    case = make_case(96, length, "cpu")
     for which in PASSES:
         rivals = {"numba": ours("numba"), "loop": loop}
-        met &= ratios(rivals, case, which, rounds, Target(15))
-        if find_spec("mambapy") is None:
-            print(f"| numba against mambapy | {which} | | >= 3 | not installed | |")
-            continue
-        met &= ratios({"numba": ours("numba"), "mambapy": mambapy_scan}, case, which, 2 * rounds + 1, Target(3))
+        yield from ratios(rivals, case, which, rounds, 15)
+        if find_spec("mambapy"):
+            yield from ratios({"numba": ours("numba"), "mambapy": mambapy_scan}, case, which, 2 * rounds + 1, 3)
     for which in PASSES:
         words = [sys.executable, __file__, "--memory", which]
         found = json.loads(subprocess.run(words, capture_output=True, text=True, check=True).stdout)
-        met &= Target(3, at_least=False).row("extra memory of numba / inputs", which, found)
-    return met
+        yield Row(f"extra memory of numba against inputs, {which}", found, 3, is_ratio=True)
 
 
-def on_gpu(rounds: int) -> bool:
-    """Print the rows of the GPU."""
-    met = True
+def on_gpu(rounds: int) -> Iterator[Row]:
+    """Measure on the GPU."""
     if available_backends()["mamba_ssm"]:
         sys.exit(f"mamba_ssm: {available_backends()['mamba_ssm']}")
     for channels in (64, 512):
@@ -162,9 +141,10 @@ def on_gpu(rounds: int) -> bool:
                 for x in make_case(channels, 51_200, "cuda")
             ]
             for which in PASSES:
-                print(f"| **{channels} channels, {dtype}** | | | | | |")
+                how = f"{which}, {channels} channels, {dtype}"
                 rivals = {name: ours(name) for name in ("triton", "mamba_ssm")}
-                met &= ratios(rivals, case, which, max(rounds, 20), Target(1))
+                for row in ratios(rivals, case, which, max(rounds, 20), 1):
+                    yield replace(row, what=f"{row.what}, {channels} channels, {dtype}")
                 peaks = {}
                 for name, scan in rivals.items():
                     torch.cuda.reset_peak_memory_stats()
@@ -173,8 +153,7 @@ def on_gpu(rounds: int) -> bool:
                     peaks[name] = torch.cuda.max_memory_allocated() - before
                 note = ", ".join(f"{name} {peak / 1e6:.0f} MB" for name, peak in peaks.items())
                 ratio = peaks["triton"] / peaks["mamba_ssm"]
-                met &= Target(1, at_least=False).row("peak memory of triton / mamba_ssm", which, ratio, note)
-    return met
+                yield Row(f"peak memory of triton against mamba_ssm, {how}", ratio, 1, is_ratio=True, note=note)
 
 
 def main() -> None:
@@ -183,13 +162,17 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="turns of the slow loop; the others get more")
     parser.add_argument("--gpu", action="store_true", help="Triton against mamba_ssm")
     parser.add_argument("--memory", choices=PASSES, help=argparse.SUPPRESS)
+    parser.add_argument("--length", type=int, default=16_384, help="tokens, on the CPU")
+    add_json_option(parser)
     arguments = parser.parse_args()
     if arguments.memory:
         probe_memory(arguments.memory)
         return
     print(f"{torch.get_num_threads()} threads" if not arguments.gpu else torch.cuda.get_device_name(), end="\n\n")
-    print("| what | pass | found | target | met | times |\n|---|---|---:|---:|---|---|")
-    sys.exit(0 if (on_gpu if arguments.gpu else on_cpu)(arguments.rounds) else 1)
+    rows = Rows()
+    for row in on_gpu(arguments.rounds) if arguments.gpu else on_cpu(arguments.rounds, arguments.length):
+        rows.add(row)
+    rows.end(arguments.json)
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from rows import Row, Rows, add_json_option
 
 from napari_tokenunify.affinities import DEFAULT_OFFSETS, known_affinities
 from napari_tokenunify.metrics import variation_of_information
@@ -36,7 +37,7 @@ from napari_tokenunify.segment.merge_tree import merge_tree
 from napari_tokenunify.segment.region_graph import RegionGraph
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from napari_tokenunify.geometry import Box, Triple
 
@@ -58,14 +59,6 @@ if __name__ == "__main__":
 """
 
 
-def row(what: str, found: float, target: float, note: str = "", *, at_most: bool = True) -> bool:
-    """Print one Markdown row and return whether the target is met."""
-    met = found <= target if at_most else found >= target
-    sign = "<=" if at_most else ">="
-    print(f"| {what} | {found:.3g} | {sign} {target:g} | {'yes' if met else 'NO'} | {note} |", flush=True)
-    return met
-
-
 def milliseconds(function: Callable[[], object]) -> float:
     start = time.perf_counter()
     function()
@@ -79,7 +72,7 @@ def run(settings: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
-def table(folder: Path) -> bool:
+def table(folder: Path) -> Iterator[Row]:
     """One voxel a fragment, in a lattice of 100 cubed, and random edges beside those of the lattice."""
     ids = np.arange(1, 1_000_001, dtype=np.uint64).reshape(100, 100, 100)
     chance = np.random.default_rng(0)
@@ -97,10 +90,11 @@ def table(folder: Path) -> bool:
     first = milliseconds(lambda: found.at(0.5))
     times = [milliseconds(lambda t=t: found.at(t)) for t in np.linspace(0, 1, 21)]  # type: ignore[misc]
     note = f"{ids.size} fragments, {len(pairs)} edges; worst {max(times):.1f}, first with reading the tree {first:.0f}"
-    return row("table: at(threshold), ms", statistics.median(times), 50, f"{note}; agglomeration {seconds:.1f} s")
+    note = f"{note}; agglomeration {seconds:.1f} s"
+    yield Row("table: at(threshold)", statistics.median(times), 50, unit="ms", note=note)
 
 
-def slices(folder: Path) -> bool:
+def slices(folder: Path) -> Iterator[Row]:
     """Fragments of about 20 x 25 x 25 voxels with bent borders."""
     z, y, x = np.ogrid[:128, :1250, :1250]
     bend = 4 * np.sin(y / 9 + z / 5) + 4 * np.sin(x / 11)
@@ -123,9 +117,12 @@ def slices(folder: Path) -> bool:
     for chosen in (1, 0, 1, 0):
         view.set_table(tables[chosen])
         again.append(milliseconds(lambda: view[122]))
-    met = row("slice: not decoded yet, ms", statistics.median(fresh), 20, f"worst {max(fresh):.1f}")
-    met &= row("slice: neighbour of one that was shown, ms", statistics.median(near), 20, f"worst {max(near):.1f}")
-    return met & row("slice: the same with another table, ms", statistics.median(again), 20, f"worst {max(again):.1f}")
+    for what, times in (
+        ("not decoded yet", fresh),
+        ("neighbour of one that was shown", near),
+        ("the same with another table", again),
+    ):
+        yield Row(f"slice: {what}", statistics.median(times), 20, unit="ms", note=f"worst {max(times):.1f}")
 
 
 def cheap_affinities(path: Path, shape: Triple) -> Path:
@@ -145,7 +142,7 @@ def cheap_affinities(path: Path, shape: Triple) -> Path:
     return path
 
 
-def memory(folder: Path) -> bool:
+def memory(folder: Path) -> Iterator[Row]:
     """Run a volume of 27 blocks, one of them with the whole halo around it, and one 64 times as large."""
     peaks, notes = [], []
     for name, shape in (("small", (96, 192, 192)), ("large", (384, 768, 768))):
@@ -163,15 +160,14 @@ def memory(folder: Path) -> bool:
             f"{name} {result['peak_memory_mb']:.0f} MB in {result['seconds']:.0f} s, {result['blocks']} blocks, "
             f"{result['fragments']} fragments, graph and tables {parts:.1f} MB"
         )
-    return row(
-        "memory: growth with a volume 64 times as large, %", 100 * (peaks[1] / peaks[0] - 1), 20, "; ".join(notes)
-    )
+    what = "memory: volume 64 times as large against small"
+    yield Row(what, peaks[1] / peaks[0], 1.2, is_ratio=True, note="; ".join(notes))
 
 
 def real_affinities(folder: Path, wider: int = 0) -> Path | None:
     """Write the affinities that the labels of a real volume say, 250 voxels cubed or mirrored to be wider."""
     if not (DATA / "fib25_train_test.npz").exists():
-        print(f"| real data | skipped: {DATA} is not there (set NTU_DATA) | | | |")
+        print(f"real data: skipped, as {DATA} does not hold it (set NTU_DATA)", file=sys.stderr)
         return None
     path = folder / f"real {wider}.zarr"
     if not path.exists():
@@ -181,25 +177,27 @@ def real_affinities(folder: Path, wider: int = 0) -> Path | None:
     return path
 
 
-def workers(folder: Path) -> bool:
+def workers(folder: Path) -> Iterator[Row]:
     """Blocks of 64 x 128 x 128 of the real volume, made nine times as large."""
     affinities = real_affinities(folder, wider=500)
     if affinities is None:
-        return True
+        return
     seconds = {}
     for number in (1, 2):
         out = folder / f"workers {number}"
         settings = {"affinities": str(affinities), "out": str(out), "block": (64, 128, 128), "workers": number}
         seconds[number] = run(settings)["seconds"]
     note = ", ".join(f"{number}: {found:.1f} s" for number, found in seconds.items())
-    return row("workers: two against one, times as fast", seconds[1] / seconds[2], 1.5, note, at_most=False)
+    yield Row(
+        "workers: speed of two against one", seconds[1] / seconds[2], 1.5, at_least=True, is_ratio=True, note=note
+    )
 
 
-def blocks(folder: Path) -> bool:
+def blocks(folder: Path) -> Iterator[Row]:
     """Blocks of the real volume against one block, and both against the labels."""
     affinities = real_affinities(folder)
     if affinities is None:
-        return True
+        return
     found = {}
     for name, block in (("one", (256, 256, 256)), ("many", (64, 128, 128))):
         run({"affinities": str(affinities), "out": str(folder / name), "block": block})
@@ -212,10 +210,11 @@ def blocks(folder: Path) -> bool:
         f"fragments {found['one'].nodes} and {found['many'].nodes}, VOI between them {sum(pieces):.3f}; "
         f"blocks against the labels {whole:.3f}, one block {sum(variation_of_information(labels, one)):.3f}"
     )
-    return row("blocks: VOI of segments, blocks against whole", sum(variation_of_information(one, many)), 0.05, note)
+    between = sum(variation_of_information(one, many))
+    yield Row("blocks: VOI of segments, blocks against whole", between, 0.05, unit="bits", note=note)
 
 
-PARTS: dict[str, Callable[[Path], bool]] = {
+PARTS: dict[str, Callable[[Path], Iterator[Row]]] = {
     "table": table,
     "slice": slices,
     "memory": memory,
@@ -228,14 +227,15 @@ def main() -> None:
     """Print a Markdown table; exit 1 if a target is missed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", choices=[*PARTS, []], help="which; by default all")
-    chosen = parser.parse_args().parts or list(PARTS)
+    add_json_option(parser)
+    options = parser.parse_args()
     print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}", end="\n\n")
-    print("| what | found | target | met | |\n|---|---:|---|---|---|")
-    met = True
+    rows = Rows()
     with tempfile.TemporaryDirectory() as folder:
-        for name in chosen:
-            met &= PARTS[name](Path(folder))
-    sys.exit(0 if met else 1)
+        for name in options.parts or PARTS:
+            for row in PARTS[name](Path(folder)):
+                rows.add(row)
+    rows.end(options.json)
 
 
 if __name__ == "__main__":

@@ -147,6 +147,7 @@ def test_a_network_that_was_only_pretrained_gets_a_new_head(data):
     save_checkpoint(data / "pre", build_network(network), ModelCard(network=network))
     _, events, _ = drive(finetune(config(data, model=str(data / "pre"), steps=1)))
     assert any("new last layer" in text for text in texts(events))
+    assert any("All weights learn" in text and "never seen labels" in text for text in texts(events))
     assert load_checkpoint(find_model(data / "run"))[0].config.outputs == 3
 
 

@@ -223,6 +223,19 @@ def test_a_ratio_that_falls_by_a_third_is_said_and_a_better_one_is_not():
     assert "worse by 38%" in said
 
 
+def test_of_several_runs_the_worst_ratio_is_stored(tmp_path):
+    rows, run_all = module("rows"), module("run_all")
+    given = argparse.Namespace(size="small", ratios=tmp_path / "ratios.json", store=True)
+    for found in (6.0, 4.0, 5.0):
+        row = rows.Row("speed", found, at_least=True, is_ratio=True)
+        assert run_all.compared(run_all.Found({"scan": [row]}), given)
+    assert json.loads(given.ratios.read_text()) == {"small": {"scan: speed": 4.0}}
+    given.store = False
+    slow = rows.Row("speed", 2.0, at_least=True, is_ratio=True)
+    assert not run_all.compared(run_all.Found({"scan": [slow]}), given)
+    assert not run_all.compared(run_all.Found(broken=["scan"]), given)
+
+
 def test_rows_are_kept_and_read_again_and_a_missed_target_ends_with_1(tmp_path, capsys):
     rows, run_all = module("rows"), module("run_all")
     kept = rows.Rows()

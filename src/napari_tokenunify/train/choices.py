@@ -34,22 +34,22 @@ _FEW_PAIRS: Final = 100_000
 _BYTES_A_VOXEL: Final = (2500, 100)  # in training on a CPU: 2300 for tiny, 2900 for small, 5000 for base, measured
 
 
-def choose_parts_for(config: FinetuneConfig, *, trained: bool, known_pairs: int) -> tuple[Parts, str]:
+def choose_parts_for(config: FinetuneConfig, *, labelled: bool, known_pairs: int) -> tuple[Parts, str]:
     """Return which parts learn, and why.
 
     Parameters
     ----------
     config : FinetuneConfig
         What the user chose, if not "auto".
-    trained : bool
-        Whether the network starts from trained weights.
+    labelled : bool
+        Whether the weights have learnt from labels before; after pre-training alone all has to learn.
     known_pairs : int
         How much is annotated.
     """
     if config.parts != "auto":
         return config.parts, "as you chose"
-    if not trained:
-        return "all", "as the network starts from scratch"
+    if not labelled:
+        return "all", "as the network has never seen labels"
     if known_pairs < _FEW_PAIRS:
         return "decoder", f"as only {known_pairs:,} pairs of voxels are known, too few to change all of it safely"
     return "all", f"as {known_pairs:,} pairs of voxels are known"
@@ -105,7 +105,7 @@ def choose_plan(
     crops: list[Triple],
     precision: str,
     *,
-    trained: bool,
+    labelled: bool,
 ) -> tuple[Plan, str]:
     """Measure this machine and choose what the user left open.
 
@@ -121,8 +121,8 @@ def choose_plan(
         Sizes (z, y, x) that come into question, large to small.
     precision : str
         In what it computes.
-    trained : bool
-        Whether it starts from trained weights.
+    labelled : bool
+        Whether its weights have learnt from labels before.
 
     Returns
     -------
@@ -145,7 +145,7 @@ def choose_plan(
         budget=Budget(config.steps, seconds),
         crop=crop,
         batch=batch,
-        learning_rate=config.learning_rate or usual_learning_rate(network, trained=trained),
+        learning_rate=config.learning_rate or usual_learning_rate(network, gently=labelled),
         warmup=max(1, min(20, steps // 10)),
         average=min(0.999, max(0.9, 1 - 10 / steps)),
         precision=precision,
@@ -163,11 +163,11 @@ def choose_plan(
     )
 
 
-def usual_learning_rate(network: nn.Module, *, trained: bool) -> float:
-    """Return the highest learning rate: smaller for larger networks, and a third of it for trained ones."""
+def usual_learning_rate(network: nn.Module, *, gently: bool) -> float:
+    """Return the highest learning rate: smaller for larger networks, and a third of it where much would be lost."""
     size = sum(parameter.numel() for parameter in network.parameters())
     rate = 3e-3 if size < 10e6 else 1e-3 if size < 60e6 else 3e-4
-    return rate / 3 if trained else rate
+    return rate / 3 if gently else rate
 
 
 def _choose_crop(

@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from napari_tokenunify.data.annotations import Annotations
     from napari_tokenunify.data.volume import Volume
     from napari_tokenunify.events import Event
+    from napari_tokenunify.network.presets import NetworkConfig
     from napari_tokenunify.network.tokenunify import TokenUnify
     from napari_tokenunify.train.affinity_task import SegmentScores
     from napari_tokenunify.train.parts import Parts
@@ -172,7 +173,8 @@ def _prepare(
     started = datetime.now(UTC).isoformat(timespec="seconds")
     network, card, trained = yield from _network(config, data.volume)
     precision = choose_precision(config.precision, device)
-    parts, why = choose_parts_for(config, trained=trained, known_pairs=data.known_pairs)
+    labelled = trained and not is_pretrained(card.network)
+    parts, why = choose_parts_for(config, labelled=labelled, known_pairs=data.known_pairs)
     yield Message(f"{describe(parts)} Chosen {why}.")
     run_id = _run_id(config, card, data)
     before = settings_of(paths, run_id)
@@ -196,7 +198,7 @@ def _prepare(
     if before:
         plan = _plan_of(before["plan"], config)
     else:
-        plan, sentence = choose_plan(config, network, everything, crops, precision, trained=trained)
+        plan, sentence = choose_plan(config, network, everything, crops, precision, labelled=labelled)
         plan = _plan_of(ranks.agree(asdict(plan)), config)  # each has measured for itself
         yield Message(sentence)
     task, held = yield from _task(config, paths, data, everything, plan, segment)
@@ -234,13 +236,18 @@ def _network(config: FinetuneConfig, volume: Volume) -> Generator[Event, None, t
         )
         return build_network(shape), ModelCard(network=shape, name=config.model), False
     network, card = load_checkpoint(find_model(config.model))
-    if (0, 0, 0) in card.network.offsets:
+    if is_pretrained(card.network):
         network = with_new_outputs(network, DEFAULT_OFFSETS)
         yield Message(f"{config.model} was pre-trained: it gets a new last layer for affinities.")
     different = voxel_size_mismatch(volume.voxel_size_nm, card.voxel_size_nm)
     if different:
         yield Message(f"{different.rstrip('.')}; it has to learn the difference, which takes more labels.", "warning")
     return network, card, True
+
+
+def is_pretrained(network: NetworkConfig) -> bool:
+    """Tell whether a network was trained without labels alone: its output is the image itself."""
+    return (0, 0, 0) in network.offsets
 
 
 def _task(
