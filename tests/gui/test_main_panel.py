@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -210,3 +212,11 @@ def test_a_stall_is_seen_and_its_place_named(qtbot):
         qtbot.wait(30)
     assert 0.12 < stalls.longest < 1.0
     assert "time.sleep(0.15)" in stalls.where
+
+
+def test_the_panel_opens_without_what_only_work_needs():
+    """Each of these takes a tenth of a second or more to load, and a widget should be there within one."""
+    code = "import sys, napari_tokenunify.gui.main_panel; print([m for m in {} if m in sys.modules])"
+    heavy = ("torch", "zarr", "skimage.segmentation", "h5py", "dask.array")
+    done = subprocess.run([sys.executable, "-c", code.format(heavy)], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

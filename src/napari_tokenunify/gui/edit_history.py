@@ -10,7 +10,7 @@ from qtpy.QtCore import QAbstractListModel, QModelIndex, QPersistentModelIndex, 
 from qtpy.QtGui import QBrush, QColor
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QListView, QPushButton, QVBoxLayout, QWidget
 
-from napari_tokenunify.proofread.carrying import first_voxels
+from napari_tokenunify.proofread import carrying
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -201,7 +201,7 @@ class EditHistory(QWidget):
             fragment = place
             self._editing.ask(
                 self,
-                lambda p: first_voxels(p.fragments, [fragment]).get(fragment),
+                lambda p: carrying.first_voxels(p.fragments, [fragment]).get(fragment),
                 lambda voxel: None if voxel is None else self.go_to.emit(voxel),
             )
         self._allow()

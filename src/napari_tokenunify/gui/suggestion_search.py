@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_tokenunify import proofread  # its names load when they are used: the panel opens without
 from napari_tokenunify.errors import ProofreadError, SegmentError
-from napari_tokenunify.export.meshes import fragment_boxes
 from napari_tokenunify.gui.edit_plan import FIRST, SECOND, Coloured, plan
 from napari_tokenunify.project import whole_file
-from napari_tokenunify.proofread import Decision, EditedSegmentation, contact_place, suggest
 from napari_tokenunify.segmentations import ANSWERS
 
 if TYPE_CHECKING:
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 
     from napari_tokenunify.geometry import Triple
     from napari_tokenunify.gui.edit_plan import Plan
-    from napari_tokenunify.proofread import Proofreading, Suggestion, Suggestions
+    from napari_tokenunify.proofread import Decision, Proofreading, Suggestion, Suggestions
     from napari_tokenunify.proofread.edits import Place
 
 
@@ -73,8 +72,10 @@ class Search:
 
 def search(proofreading: Proofreading, threshold: float | None, answers: Sequence[Decision]) -> Search:
     """Rank the likely errors of what is shown now."""
-    boxes = fragment_boxes(EditedSegmentation.of(proofreading))
-    found = suggest(
+    from napari_tokenunify.export.meshes import fragment_boxes
+
+    boxes = fragment_boxes(proofread.EditedSegmentation.of(proofreading))
+    found = proofread.suggest(
         proofreading.graph,
         proofreading.table(threshold),
         constraints=proofreading.constraints,
@@ -102,7 +103,7 @@ def offer(
             if suggestion.kind == "merge":
                 places = [[int(fragment) for fragment in suggestion.fragments]]
             found = plan(proofreading, suggestion.kind, places, threshold)
-            place = contact_place(proofreading.fragments, made.boxes, suggestion.fragments)
+            place = proofread.contact_place(proofreading.fragments, made.boxes, suggestion.fragments)
         except (ProofreadError, SegmentError):  # edits since have changed what it is about
             continue
         return Offer(suggestion, found, _sides(proofreading, suggestion), place, number)
@@ -149,4 +150,4 @@ def _path(proofreading: Proofreading) -> Path:
 
 def _decision(answer: dict[str, Any]) -> Decision:
     (u, v), (x, y) = answer["fragments"], answer["largest"]
-    return Decision(**{**answer, "fragments": (int(u), int(v)), "largest": (int(x), int(y))})
+    return proofread.Decision(**{**answer, "fragments": (int(u), int(v)), "largest": (int(x), int(y))})

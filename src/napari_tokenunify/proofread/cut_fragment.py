@@ -11,14 +11,11 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-from scipy import ndimage
-from skimage.segmentation import watershed
 
 from napari_tokenunify.affinities import DEFAULT_OFFSETS
 from napari_tokenunify.errors import ProofreadError, SegmentError, VolumeError
 from napari_tokenunify.geometry import Box
 from napari_tokenunify.proofread.edits import Contact, FragmentCut, ordered
-from napari_tokenunify.segment.affinity_store import open_affinities
 from napari_tokenunify.segment.fragment_store import StoredFragments
 from napari_tokenunify.segment.region_graph import block_statistics
 
@@ -260,6 +257,8 @@ def _most(ids: NDArray[np.uint64]) -> int:
 
 def _around(fragments: StoredFragments, box: Box, fragment: int) -> _Place:
     """Find the box of a fragment, from a part of it on, and read it with a rim of one voxel."""
+    from scipy import ndimage  # here, as a window that only offers to cut should not wait for it
+
     box = box.grown((1, 1, 1)).clipped(fragments.shape) or box
     while True:
         ids = fragments[box.slices]
@@ -284,6 +283,8 @@ def _around(fragments: StoredFragments, box: Box, fragment: int) -> _Place:
 
 def _affinities(segmentation: Segmentation, box: Box) -> tuple[NDArray[np.float32] | None, tuple[Offset, ...]]:
     """Read the affinities of a box, if they can still be read."""
+    from napari_tokenunify.segment.affinity_store import open_affinities  # here, as it loads zarr
+
     spec = segmentation.spec
     source = (spec.get("sources") or {}).get("affinities")
     if not source:
@@ -298,6 +299,9 @@ def _affinities(segmentation: Segmentation, box: Box) -> tuple[NDArray[np.float3
 
 def _parts(place: _Place, line: NDArray[np.bool_], affinities: NDArray[np.float32] | None) -> NDArray[np.uint8]:
     """Return the part of each voxel: 0 for the largest one and outside the fragment, then 1, 2, ..."""
+    from scipy import ndimage
+    from skimage.segmentation import watershed
+
     mask = place.mask
     pieces, count = ndimage.label(mask & ~line)
     if count < 2:
