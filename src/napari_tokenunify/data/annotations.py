@@ -207,6 +207,11 @@ class LabelledBlock:
         """The ids of the block alone."""
         return self.around[self.inner.slices]
 
+    @property
+    def is_dense(self) -> bool:
+        """Whether half of it or more is labelled, so that segments can be compared with its labels."""
+        return 2 * int(np.count_nonzero(self.ids)) >= self.ids.size
+
 
 def open_annotations(
     uri: str | Path,

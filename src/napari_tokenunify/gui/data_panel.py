@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from napari_tokenunify.session import Session
 
 _NM: Final = {"nanometer": 1.0, "micrometer": 1000.0, "millimeter": 1e6, "angstrom": 0.1}
+_OPEN: Final = "Open an image, or a project."
+_START: Final = "Start a project next: labels, networks and segments are kept in its folder."
 _ASK: Final = "The file does not say how large a voxel is: give it, or tick 'not known'."
 _MARKED: Final = "QLineEdit { border: 2px solid #d97a1f; }"  # reads well on light and dark
 
@@ -88,7 +90,7 @@ class DataPanel(QWidget):
         self.start, self.open = QPushButton("St&art project"), QPushButton("Op&en project...")
         self.start.setToolTip("Make the project folder; everything that is done from now on is kept in it.")
         self.open.setToolTip("Go on with a project: layers, jobs and results come back. Or drop its folder here.")
-        self.hint, self.about = QLabel(), QLabel("Open an image, then start a project.")
+        self.hint, self.about = QLabel(), QLabel()
         for label in (self.hint, self.about):
             label.setWordWrap(True)
         self.check = DataCheck(self._viewer, self._session)
@@ -223,6 +225,8 @@ class DataPanel(QWidget):
         self.voxel_size.setStyleSheet(_MARKED if problem else "")
         self.hint.setText(problem)
         self.hint.setVisible(bool(problem))
+        if not self._session.is_open:
+            self.about.setText(_START if chosen else _OPEN)
         there, ready = self._existing(), bool(chosen) and not problem and not self._keeping.busy
         self.start.setText("St&art project" if there is None else "Ope&n this project")
         self.start.setEnabled(ready if there is None else not self._is_open(there))

@@ -16,6 +16,7 @@ import zarr
 
 from napari_tokenunify.affinities import DEFAULT_OFFSETS, offset_reach
 from napari_tokenunify.data import create_labels, open_annotations
+from napari_tokenunify.data.annotations import LabelledBlock
 from napari_tokenunify.errors import ConfigError, TrainError
 from napari_tokenunify.geometry import Box
 from napari_tokenunify.project import whole_file, whole_folder
@@ -26,43 +27,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from numpy.typing import NDArray
-
     from napari_tokenunify.config import ComparePretrainingConfig
     from napari_tokenunify.data import Annotations, Volume
     from napari_tokenunify.geometry import Triple
 
-_ENOUGH_LABELLED: Final = 0.5  # of a place, so that segments can be compared with its labels
 _MOST_VOXELS: Final = 1 << 27  # of a place, which is held in memory
-
-
-@dataclass(frozen=True, eq=False)
-class Place:
-    """A place that is scored on.
-
-    Attributes
-    ----------
-    box : Box
-        Where it lies in the volume.
-    around : ndarray of uint64, shape (Z, Y, X)
-        Its true ids, and those of the partners of its pairs.
-    inner : Box
-        Where the place lies in `around`.
-    """
-
-    box: Box
-    around: NDArray[np.uint64]
-    inner: Box
-
-    @property
-    def ids(self) -> NDArray[np.uint64]:
-        """The true ids of the place alone."""
-        return self.around[self.inner.slices]
-
-    @property
-    def is_dense(self) -> bool:
-        """Whether so much is labelled that segments can be compared."""
-        return int(np.count_nonzero(self.ids)) >= _ENOUGH_LABELLED * self.ids.size
 
 
 @dataclass(frozen=True)
@@ -71,7 +40,7 @@ class Kept:
 
     Attributes
     ----------
-    places : tuple of Place
+    places : tuple of LabelledBlock
         What is scored on.
     annotations : str
         What trainings learn from.
@@ -79,7 +48,7 @@ class Kept:
         The id in both that stands for membrane or outside.
     """
 
-    places: tuple[Place, ...]
+    places: tuple[LabelledBlock, ...]
     annotations: str
     boundary_id: int | None
 
@@ -102,9 +71,11 @@ def keep_apart(config: ComparePretrainingConfig, volume: Volume, folder: Path) -
         truth = source if config.truth is None else _open(config.truth, config, volume)
         boxes, learnt = _part(config, volume, source)
         _write_annotations(labels, learnt, volume)
-        _write_places(file, [Place(box, *truth.read_around(box, DEFAULT_OFFSETS)) for box in boxes], truth.boundary_id)
-    places, boundary_id = _read_places(file)
-    return Kept(places, str(labels), boundary_id)
+        _write_places(
+            file, [LabelledBlock(box, *truth.read_around(box, DEFAULT_OFFSETS)) for box in boxes], truth.boundary_id
+        )
+    kept, boundary_id = _read_places(file)
+    return Kept(kept, str(labels), boundary_id)
 
 
 def _open(uri: str, config: ComparePretrainingConfig, volume: Volume) -> Annotations:
@@ -148,7 +119,7 @@ def _write_annotations(path: Path, learnt: HiddenAnnotations, volume: Volume) ->
             array[block.box.slices] = block.ids
 
 
-def _write_places(path: Path, places: Sequence[Place], boundary_id: int | None) -> None:
+def _write_places(path: Path, places: Sequence[LabelledBlock], boundary_id: int | None) -> None:
     boxes = [[str(place.box), str(place.inner)] for place in places]
     about = json.dumps({"boxes": boxes, "boundary_id": boundary_id})
     arrays: dict[str, Any] = {f"ids_{number}": place.around for number, place in enumerate(places)}
@@ -156,12 +127,12 @@ def _write_places(path: Path, places: Sequence[Place], boundary_id: int | None) 
         np.savez_compressed(file, about=np.array(about), **arrays)
 
 
-def _read_places(path: Path) -> tuple[tuple[Place, ...], int | None]:
+def _read_places(path: Path) -> tuple[tuple[LabelledBlock, ...], int | None]:
     try:
         with np.load(path, allow_pickle=False) as file:
             about = json.loads(str(file["about"]))
             places = tuple(
-                Place(Box.parse(box), file[f"ids_{number}"], Box.parse(inner))
+                LabelledBlock(Box.parse(box), file[f"ids_{number}"], Box.parse(inner))
                 for number, (box, inner) in enumerate(about["boxes"])
             )
     except (OSError, EOFError, ValueError, KeyError, BadZipFile) as error:

@@ -6,25 +6,24 @@ import shutil
 from contextlib import closing
 from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
-
 from napari_tokenunify.config import PredictConfig
 from napari_tokenunify.events import Progress
 from napari_tokenunify.segment import crop_scores, open_affinities, predict
-from napari_tokenunify.train.samples import targets
-from napari_tokenunify.train.scores import AffinityScores
+from napari_tokenunify.train.place_scores import PlaceScores
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
     from pathlib import Path
 
+    import numpy as np
     from numpy.typing import NDArray
 
     from napari_tokenunify.config import ComparePretrainingConfig
     from napari_tokenunify.data import Volume
+    from napari_tokenunify.data.annotations import LabelledBlock
     from napari_tokenunify.events import Event
     from napari_tokenunify.geometry import Box
-    from napari_tokenunify.helped.places import Kept, Place
+    from napari_tokenunify.helped.places import Kept
 
 SCORES: Final = {
     "validation_loss": "loss",
@@ -62,8 +61,7 @@ def scores_of(
         By the names of `SCORES`: of affinities over all places, of segments the mean over those that are densely
         labelled, each at its best threshold (see `segment.crop_scores`).
     """
-    total = AffinityScores()
-    segments: list[dict[str, float]] = []
+    scores = PlaceScores(kept.boundary_id, config.widen_borders, crop_scores, volume.voxel_size_nm)
     for number, place in enumerate(kept.places):
         seen = place.box.grown(_SEEN).clipped(volume.shape) or place.box
         out = work / f"place-{number}.zarr"
@@ -80,15 +78,9 @@ def scores_of(
         )
         yield from _in_turn(predict(prediction), number, len(kept.places))
         affinities, offsets = _inside(out, place, seen)
-        target, mask = targets(place.around, offsets, kept.boundary_id, widen=config.widen_borders)
-        part = (slice(None), *place.inner.slices)
-        total += AffinityScores.of(affinities, target[part], mask[part])
-        if place.is_dense:
-            segments.append(crop_scores(affinities, place.ids, offsets, volume.voxel_size_nm))
+        scores.add(affinities, place, offsets)
         shutil.rmtree(out, ignore_errors=True)
-    found = total.values()
-    for name in segments[0] if segments else ():
-        found[name] = float(np.mean([each[name] for each in segments]))
+    found = scores.values()
     return {name: found[name] for name in SCORES if name in found}
 
 
@@ -100,7 +92,7 @@ def _in_turn(stage: Generator[Event, None, Any], number: int, of: int) -> Genera
                 yield Progress(number * event.total + event.done, of * event.total, event.what)
 
 
-def _inside(path: Path, place: Place, seen: Box) -> tuple[NDArray[np.float32], Sequence[Any]]:
+def _inside(path: Path, place: LabelledBlock, seen: Box) -> tuple[NDArray[np.float32], Sequence[Any]]:
     store = open_affinities(path)
     z, y, x = seen.start
     return store.read(place.box.shifted((-z, -y, -x))), store.offsets

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from napari_tokenunify.affinities import DEFAULT_OFFSETS, Offset
+from napari_tokenunify.data.annotations import LabelledBlock
 from napari_tokenunify.data.augment import AugmentConfig
 from napari_tokenunify.data.crops import CropSampler
 from napari_tokenunify.errors import TrainError
@@ -17,8 +18,8 @@ from napari_tokenunify.geometry import Box
 from napari_tokenunify.network.device import DTYPES
 from napari_tokenunify.project import whole_file
 from napari_tokenunify.train.losses import LossKind, affinity_loss
-from napari_tokenunify.train.samples import AffinitySamples, Sample, as_tensors, augmentation_margin, targets
-from napari_tokenunify.train.scores import AffinityScores
+from napari_tokenunify.train.place_scores import PlaceScores
+from napari_tokenunify.train.samples import AffinitySamples, Sample, as_tensors, augmentation_margin
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -30,14 +31,9 @@ if TYPE_CHECKING:
     from napari_tokenunify.data.annotations import Annotations
     from napari_tokenunify.data.intensity import IntensityRange
     from napari_tokenunify.data.volume import Volume
-    from napari_tokenunify.geometry import Triple, VoxelSize
+    from napari_tokenunify.geometry import Triple
+    from napari_tokenunify.train.place_scores import SegmentScores
     from napari_tokenunify.train.state import Standing
-
-    SegmentScores = Callable[
-        [NDArray[np.float32], NDArray[np.uint64], Sequence[Offset], VoxelSize | None], dict[str, float]
-    ]
-
-_ENOUGH_LABELLED = 0.5  # of a box, so that segments can be compared with its labels
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,23 +110,11 @@ class AffinityTask:
 
     def validate(self, network: nn.Module, device: torch.device) -> dict[str, float]:
         """Return the scores of affinities, and of segments where boxes are densely labelled."""
-        scores = AffinityScores()
-        segments: list[dict[str, float]] = []
+        scores = PlaceScores(self.held_out.boundary_id, self.widen, self.segment, self.volume.voxel_size_nm)
         for box in self.boxes:
-            affinities = self._predict(network, device, box)
-            labels, inner = self.held_out.read_around(box, self.offsets)
-            target, mask = targets(labels, self.offsets, self.held_out.boundary_id, widen=self.widen)
-            part = (slice(None), *inner.slices)
-            scores += AffinityScores.of(affinities, target[part], mask[part])
-            own = labels[inner.slices]
-            if self.segment is not None and np.count_nonzero(own) >= _ENOUGH_LABELLED * own.size:
-                segments.append(self.segment(affinities, own, self.offsets, self.volume.voxel_size_nm))
-        if not scores.known:
-            return {}
-        values = scores.values()
-        for name in segments[0] if segments else ():
-            values[name] = float(np.mean([each[name] for each in segments]))
-        return values
+            place = LabelledBlock(box, *self.held_out.read_around(box, self.offsets))
+            scores.add(self._predict(network, device, box), place, self.offsets)
+        return scores.values()
 
     def preview(self, network: nn.Module, device: torch.device, step: int) -> Preview | None:
         """Write the affinities of the preview box as uint8."""

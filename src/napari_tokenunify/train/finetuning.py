@@ -55,8 +55,8 @@ if TYPE_CHECKING:
     from napari_tokenunify.events import Event
     from napari_tokenunify.network.presets import NetworkConfig
     from napari_tokenunify.network.tokenunify import TokenUnify
-    from napari_tokenunify.train.affinity_task import SegmentScores
     from napari_tokenunify.train.parts import Parts
+    from napari_tokenunify.train.place_scores import SegmentScores
     from napari_tokenunify.train.state import Standing
 
 _FREE_TO_CHANGE: Final = {"out", "minutes", "steps", "patience", "preview", "preview_seconds", "workers", "device"}
