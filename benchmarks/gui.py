@@ -3,6 +3,8 @@
 - open       napari is there, nobody has used the plugin: from the menu's click until a widget is drawn. Target 1 s.
 - threshold  1 million fragments, 5 million edges, a section of 1250 x 1250: from a move of the slider until the canvas
              is drawn again. Target 100 ms.
+- merge      the same fragments and section: from the second click until the two stand out, and from Enter until the
+             merged segment is drawn and the edit is on the disk. Target 100 ms each.
 - start      a training is started: until the button gives back control. Target 100 ms.
 
 A fresh process for each; medians, and the worst. Where graphics are drawn by the processor the canvas weighs most.
@@ -110,6 +112,46 @@ def move_threshold(folder: Path) -> list[float]:
     return seconds
 
 
+def merge(folder: Path) -> list[float]:
+    """Return the seconds of 15 merges until the two are seen beforehand, then those until each is made."""
+    shown = viewer()
+    _, panel = shown.window.add_plugin_dock_widget("napari-tokenunify", "TokenUnify")
+    panel.session.open_project(folder / "p.tokenunify")
+    panel.steps.setCurrentIndex(panel.STEPS.index("Proofread"))
+    settle(5.0)
+    shown.dims.set_point(0, DEPTH // 2)
+    step = panel.panels["Proofread"]
+    step.tools.modes["Merge"].click()
+    panel.session.move_threshold(0.0)  # each fragment a segment of its own
+    settle(3.0)
+    drawn: list[float] = []
+    shown.window._qt_viewer.canvas._scene_canvas.events.draw.connect(
+        lambda _: drawn.append(time.perf_counter()), position="last"
+    )
+    seconds: dict[str, list[float]] = {"seen": [], "made": []}
+    for number in range(16):
+        first, second = ((DEPTH // 2, 20 + 40 * number, x) for x in (605, 615))
+        step.tools.click(first)
+        rest(step)
+        for kind, act in (("seen", lambda at=second: step.tools.click(at)), ("made", step.tools.confirm)):
+            drawn.clear()
+            began = time.perf_counter()
+            act()
+            rest(step)
+            settle(0.2)
+            seconds[kind].append(drawn[-1] - began)  # the last one: what was said in the corner came before
+    panel.close_all()
+    return seconds["seen"][1:] + seconds["made"][1:]  # the first one adds layers
+
+
+def rest(step: Any) -> None:
+    """Wait until all that was asked is done, and what follows of it is drawn."""
+    segments = step.marks.layer.data
+    while step.editing.busy or segments._work.busy:
+        settle(0)
+        time.sleep(0.001)  # as Qt waits; the threads need the interpreter
+
+
 def start_job(folder: Path) -> list[float]:
     """Return the seconds that starting a training takes from the window."""
     from napari_tokenunify.project import Project, ProjectState
@@ -160,6 +202,7 @@ def main() -> None:
         parts: dict[str, Callable[[], Any]] = {
             "open": lambda: open_widget(told["name"]),
             "threshold": lambda: move_threshold(folder),
+            "merge": lambda: merge(folder),
             "start": lambda: start_job(folder),
         }
         print(json.dumps(parts[told["part"]]()), flush=True)
@@ -172,6 +215,9 @@ def main() -> None:
             rows.add(row(f"{name} opens", [fresh("open", folder, name=name)[0] for _ in range(5)], 1.0))
         million(folder)
         rows.add(row("threshold moves, until drawn", fresh("threshold", folder), 0.1))
+        merges = fresh("merge", folder)
+        rows.add(row("second click of a merge, until both sides are drawn", merges[: len(merges) // 2], 0.1))
+        rows.add(row("a merge, until drawn and on the disk", merges[len(merges) // 2 :], 0.1))
         rows.add(row("a training starts", fresh("start", folder), 0.1))
     rows.end(options.json)
 

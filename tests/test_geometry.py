@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from napari_tokenunify.errors import ConfigError
-from napari_tokenunify.geometry import Box, parse_voxel_size, voxel_size_mismatch
+from napari_tokenunify.geometry import Box, parse_voxel_size, parse_voxel_sizes, voxel_size_mismatch
 
 
 def test_a_box_written_as_text_is_read_back():
@@ -46,6 +46,14 @@ def test_one_number_is_an_isotropic_voxel_and_three_are_z_y_x():
 def test_text_that_is_no_voxel_size_is_refused_with_a_sentence(text: str):
     with pytest.raises(ConfigError, match="z,y,x in nm"):
         parse_voxel_size(text)
+
+
+def test_several_voxel_sizes_have_spaces_between_and_a_word_for_what_a_file_says():
+    assert parse_voxel_sizes("40, 4, 4") == ((40.0, 4.0, 4.0),)
+    assert parse_voxel_sizes(" 40,4,4  file 8 ") == ((40.0, 4.0, 4.0), None, (8.0, 8.0, 8.0))
+    for text in ("", "40,4,4 unknown", "40 4,4"):
+        with pytest.raises(ConfigError, match="is no voxel size"):
+            parse_voxel_sizes(text)
 
 
 def test_voxel_sizes_that_differ_by_more_than_a_fifth_are_said():

@@ -38,6 +38,7 @@ CONFIGS = [
     ("predict", PredictConfig(volume="v", model="m", out="o", start_at=(-1, 2, 3), box="0:8,0:64,0:64")),
     ("segment", SegmentConfig(affinities="a", out="o", offsets=((-1, 0, 0), (0, -1, 0)), threshold=0.25)),
     ("pretrain", PretrainConfig(volumes=("a b.h5::/raw", "c.zarr"), out="o", weights=(1, 2.5), resample=False)),
+    ("pretrain", PretrainConfig(volumes=("a", "b"), out="o", voxel_size="40,4,4 file", sweep=("tiny", "small"))),
     ("evaluate", EvaluateConfig(segmentation="s", labels="l", ignore=(0, 7))),
 ]
 

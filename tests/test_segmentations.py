@@ -1,16 +1,26 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from napari_tokenunify.affinities import DEFAULT_OFFSETS, known_affinities
+from napari_tokenunify.errors import SegmentError
 from napari_tokenunify.jobs import JobState
 from napari_tokenunify.proofread import Proofreading
 from napari_tokenunify.segment import Segmentation, write_affinities
 from napari_tokenunify.segment.segmentation import EDITS
-from napari_tokenunify.segmentations import has_edits, make_room, place_of_next, take_along
+from napari_tokenunify.segmentations import (
+    delete_kept,
+    has_edits,
+    kept_folders,
+    look_at_kept,
+    make_room,
+    place_of_next,
+    take_along,
+)
 from napari_tokenunify.session import Session
 from tests.proofread.conftest import affinities, at, bars, master  # noqa: F401 - fixtures
 from tests.test_session import heard, wait
@@ -153,3 +163,55 @@ def test_while_edits_are_carried_over_the_session_says_so(session):
     carry = next(status for status in session.jobs if status.stage == "proofread carry")
     wait(session, session.job(carry.folder))
     assert not session.is_carrying
+
+
+def test_what_is_kept_from_before_is_known_and_can_be_deleted(session):
+    segmented(session)
+    assert kept_folders(session.project) == []
+    edits_of(session).comment("here")
+    segmented(session)
+    folder = session.project.folder
+    (kept,) = session.kept_segmentations
+    assert kept == folder / "segmentation"
+    size = sum(path.stat().st_size for path in kept.rglob("*") if path.is_file())
+    found = look_at_kept(kept)
+    assert (found.edits, found.size) == (1, size)
+    with pytest.raises(SegmentError, match="in use"):
+        delete_kept(session.project, session.project.segmentation)
+    with pytest.raises(SegmentError, match="no segmentation of this project"):
+        delete_kept(session.project, session.project.affinities)
+    delete_kept(session.project, kept)
+    assert not kept.exists()
+    assert session.kept_segmentations == []
+    assert session.project.segmentation.exists()
+
+
+def test_what_a_kill_left_of_a_deletion_goes_with_the_next(session):
+    folder = session.project.folder
+    for name in ("segmentation-2", "segmentation-3", ".segmentation-4.gone"):
+        (folder / name).mkdir()
+        (folder / name / "file").touch()
+    assert kept_folders(session.project) == [folder / "segmentation-2", folder / "segmentation-3"]
+    delete_kept(session.project, folder / "segmentation-2")
+    assert [path.name for path in folder.glob("*segmentation*")] == ["segmentation-3"]
+
+
+def test_what_cannot_be_deleted_is_said_in_a_sentence(session, monkeypatch):
+    (session.project.folder / "segmentation-2").mkdir()
+
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(shutil, "rmtree", refuse)
+    with pytest.raises(SegmentError, match=r"cannot be deleted \(Permission denied\); close other programs"):
+        delete_kept(session.project, session.project.folder / "segmentation-2")
+
+
+def test_a_segmentation_that_a_job_works_on_is_not_one_from_before(session):
+    segmented(session)
+    edits_of(session).comment("here")
+    job = session.start("segment", session.segment_config())
+    Path(job.spec.config["out"]).mkdir(exist_ok=True)
+    assert session.kept_segmentations == []
+    job.stop()
+    wait(session, job)

@@ -120,6 +120,18 @@ def parse_voxel_size(text: str) -> VoxelSize:
     return numbers[0], numbers[1], numbers[2]
 
 
+def parse_voxel_sizes(text: str) -> tuple[VoxelSize | None, ...]:
+    """Read voxel sizes with spaces between, `40,4,4 8,8,8`; the word `file` means what a file says, and gives None.
+
+    Raises
+    ------
+    ConfigError
+        If one of them is neither a voxel size nor that word.
+    """
+    words = re.sub(r"\s*,\s*", ",", text).split() or [""]
+    return tuple(None if word == "file" else parse_voxel_size(word) for word in words)
+
+
 def voxel_size_mismatch(volume: VoxelSize | None, network: VoxelSize | None) -> str | None:
     """Return a sentence if the voxel sizes (z, y, x in nm) differ by more than a fifth on an axis, or one is unknown.
 

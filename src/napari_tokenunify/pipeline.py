@@ -41,6 +41,7 @@ from napari_tokenunify.config import (
     PretrainConfig,
     ProofreadCarryConfig,
     ProofreadCommentConfig,
+    ProofreadCutConfig,
     ProofreadDeleteConfig,
     ProofreadDetachConfig,
     ProofreadGoConfig,
@@ -75,11 +76,14 @@ class Stage:
         Its settings; the Config's docstring says what the stage does.
     job : bool
         Whether it takes long: then a Job runs it, in a process of its own, in the folder that the Config's `out` names.
+    grows : tuple of str
+        Settings of which the same folder takes more later: longer lists, larger numbers. What is done stays done.
     """
 
     path: str
     config: type[Config]
     job: bool = False
+    grows: tuple[str, ...] = ()
 
     def run(self, config: Config) -> Generator[Event, None, dict[str, Any]]:
         """Import the stage's function and start it."""
@@ -98,9 +102,12 @@ STAGES: dict[str, Stage] = {
     "models get": Stage("napari_tokenunify.network.models:get_model", ModelsGetConfig),
     "models import": Stage("napari_tokenunify.network.models:import_model", ModelsImportConfig),
     "finetune": Stage("napari_tokenunify.pipeline:finetune", FinetuneConfig, job=True),
-    "pretrain": Stage("napari_tokenunify.train.pretraining.pretraining:pretrain", PretrainConfig, job=True),
+    "pretrain": Stage("napari_tokenunify.pipeline:pretrain", PretrainConfig, job=True, grows=("sweep", "seeds")),
     "compare-pretraining": Stage(
-        "napari_tokenunify.helped.comparison:compare_pretraining", ComparePretrainingConfig, job=True
+        "napari_tokenunify.helped.comparison:compare_pretraining",
+        ComparePretrainingConfig,
+        job=True,
+        grows=("others", "seeds"),
     ),
     "predict": Stage("napari_tokenunify.segment.prediction.predict:predict", PredictConfig),
     "segment": Stage("napari_tokenunify.segment.segment_volume:segment", SegmentConfig),
@@ -108,6 +115,7 @@ STAGES: dict[str, Stage] = {
     "proofread merge": Stage("napari_tokenunify.proofread.verbs:merge", ProofreadMergeConfig),
     "proofread split": Stage("napari_tokenunify.proofread.verbs:split", ProofreadSplitConfig),
     "proofread detach": Stage("napari_tokenunify.proofread.verbs:detach", ProofreadDetachConfig),
+    "proofread cut": Stage("napari_tokenunify.proofread.verbs:cut", ProofreadCutConfig),
     "proofread delete": Stage("napari_tokenunify.proofread.verbs:delete", ProofreadDeleteConfig),
     "proofread lock": Stage("napari_tokenunify.proofread.verbs:lock", ProofreadLockConfig),
     "proofread unlock": Stage("napari_tokenunify.proofread.verbs:unlock", ProofreadUnlockConfig),
@@ -135,7 +143,7 @@ STAGES: dict[str, Stage] = {
 
 GROUPS = {
     "models": "List the networks' weights that have a name, look at them, download, import and export them.",
-    "proofread": "Correct segments: merge, split, delete, mark correct, with unlimited undo; share and reuse edits.",
+    "proofread": "Correct segments: merge, split, cut, delete, mark correct, with endless undo; share and reuse edits.",
     "jobs": "List the jobs that were started, watch, pause, stop and resume them, and compare runs.",
 }
 """What the verbs with the same first word have in common."""
@@ -193,6 +201,12 @@ def finetune(config: FinetuneConfig) -> Generator[Event, None, dict[str, Any]]:
     from napari_tokenunify.train import finetune as train
 
     return (yield from train(config, crop_scores))
+
+
+def pretrain(config: PretrainConfig) -> Generator[Event, None, dict[str, Any]]:
+    """Run `train.pretraining.pretrain`, or `helped.sweep` if several sizes are asked for."""
+    function = "helped.sweep:sweep" if config.sweep else "train.pretraining.pretraining:pretrain"
+    return (yield from Stage(f"napari_tokenunify.{function}", PretrainConfig).run(config))
 
 
 def evaluate(config: EvaluateConfig) -> Generator[Event, None, dict[str, Any]]:

@@ -6,9 +6,12 @@ along. Where the fragments are the same, the file of edits is copied; else what 
 
 from __future__ import annotations
 
+import re
 import shutil
 import sqlite3
 from contextlib import closing
+from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from napari_tokenunify.errors import ProofreadError, SegmentError, TokenUnifyError
@@ -25,6 +28,8 @@ ANSWERS: Final = "answers.json"
 """What was said to suggestions; beside the edits."""
 
 _FIRST: Final = "segmentation"
+_NAME: Final = re.compile(rf"{_FIRST}(-\d+)?")
+_GONE: Final = ".gone"
 
 
 class OpenSegmentation:
@@ -127,18 +132,92 @@ def make_room(folder: Path) -> None:
 
 def has_edits(folder: Path) -> bool:
     """Whether a segmentation was ever edited; a file of edits that cannot be read counts."""
+    return count_edits(folder) != 0
+
+
+def count_edits(folder: Path) -> int | None:
+    """Return how many edits a segmentation has, undone ones as well; None if that cannot be read."""
     if not folder.exists():
-        return False
+        return 0
     path = _edits(folder)
     if not path.exists():
-        return False
+        return 0
     try:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as db:
-            return bool(db.execute("SELECT COUNT(*) FROM edits WHERE number > 0").fetchone()[0])
+            return int(db.execute("SELECT COUNT(*) FROM edits WHERE number > 0").fetchone()[0])
     except sqlite3.OperationalError as error:
-        return "no such table" not in str(error)
+        return 0 if "no such table" in str(error) else None
     except sqlite3.Error:
-        return True
+        return None
+
+
+@dataclass(frozen=True)
+class KeptSegmentation:
+    """A segmentation from before, that is not shown any more.
+
+    Attributes
+    ----------
+    folder : Path
+        Where it is.
+    edits : int or None
+        How many, undone ones as well; None if that cannot be read.
+    size : int
+        Bytes on the disk.
+    changed : datetime
+        When a file of it was written last, in local time.
+    """
+
+    folder: Path
+    edits: int | None
+    size: int
+    changed: datetime
+
+
+def kept_folders(project: Project) -> list[Path]:
+    """Return the folders of all segmentations of a project but the one that is in use, in the order of their making."""
+    found = [path for path in project.folder.glob(f"{_FIRST}*") if _NAME.fullmatch(path.name) and path.is_dir()]
+    return sorted((path for path in found if path != project.segmentation), key=_number)
+
+
+def look_at_kept(folder: Path) -> KeptSegmentation:
+    """Return what there is to say of a segmentation; for a thread, as each file is looked at.
+
+    Raises
+    ------
+    SegmentError
+        If it cannot be read.
+    """
+    try:
+        facts = [path.stat() for path in folder.rglob("*") if path.is_file()]
+    except OSError as error:
+        raise SegmentError(f"{folder}: cannot be read ({error.strerror or error}).") from error
+    changed = datetime.fromtimestamp(max((fact.st_mtime for fact in facts), default=0)).astimezone()
+    return KeptSegmentation(folder, count_edits(folder), sum(fact.st_size for fact in facts), changed)
+
+
+def delete_kept(project: Project, folder: Path) -> None:
+    """Delete a segmentation that is not in use, and its edits, for ever; for a thread.
+
+    It gets a hidden name first, so that what a kill left behind is never taken for a whole one; the next time that
+    goes, too.
+
+    Raises
+    ------
+    SegmentError
+        If it is the one in use, or no segmentation of this project, or cannot be deleted.
+    """
+    if folder not in kept_folders(project):
+        raise SegmentError(f"{folder}: is in use, or no segmentation of this project, and is not deleted.")
+    gone = folder.with_name(f".{folder.name}{_GONE}")
+    try:
+        for left in project.folder.glob(f".{_FIRST}*{_GONE}"):
+            shutil.rmtree(left)
+        folder.rename(gone)
+        shutil.rmtree(gone)
+    except OSError as error:
+        raise SegmentError(
+            f"{folder}: cannot be deleted ({error.strerror or error}); close other programs that use it."
+        ) from error
 
 
 def take_along(old: Path, new: Path) -> bool:
@@ -164,6 +243,10 @@ def take_along(old: Path, new: Path) -> bool:
     except (sqlite3.Error, OSError) as error:
         raise ProofreadError(f"{_edits(new)}: the edits cannot be copied ({error}); they are safe in {old}.") from error
     return True
+
+
+def _number(folder: Path) -> int:
+    return int(folder.name.partition("-")[2] or 1)
 
 
 def _edits(folder: Path) -> Path:

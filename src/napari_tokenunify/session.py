@@ -32,7 +32,14 @@ from napari_tokenunify.network.card import read_card
 from napari_tokenunify.network.installed import find_model, installed_models
 from napari_tokenunify.network.presets import NETWORK_PRESETS
 from napari_tokenunify.project import Project, ProjectState
-from napari_tokenunify.segmentations import OpenSegmentation, has_edits, make_room, place_of_next, take_along
+from napari_tokenunify.segmentations import (
+    OpenSegmentation,
+    has_edits,
+    kept_folders,
+    make_room,
+    place_of_next,
+    take_along,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -160,6 +167,13 @@ class Session:
     def segmentation(self) -> Segmentation | None:
         """The finished segmentation, if there is one."""
         return self._open_one.segmentation
+
+    @property
+    def kept_segmentations(self) -> list[Path]:
+        """Folders of segmentations from before, which are neither in use nor what a job is at work on."""
+        at_work = [self._jobs[status.folder].spec.config for status in self.jobs if not status.state.final]
+        named = {str(value) for config in at_work for value in config.values()}
+        return [folder for folder in kept_folders(self.project) if str(folder) not in named]
 
     @property
     def proofreading(self) -> Proofreading | None:

@@ -14,6 +14,7 @@ from napari_tokenunify.segment.region_graph import region_graph
 SHAPE = (9, 70, 90)
 SIZE_NM = (40.0, 4.0, 5.0)
 ORIGIN = (3, 0, 5)
+ORIGIN_NM = (400.0, -8.0, 50.0)  # of the volume
 
 
 @pytest.fixture(scope="session")
@@ -38,6 +39,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, fragments: np.ndarray) -> P
         "value": 0.5,
         "voxel_size_nm": SIZE_NM,
         "origin": ORIGIN,
+        "origin_nm": ORIGIN_NM,
         "sources": {"affinities": "affinities.zarr"},
         "settings": {"made_of": {"model": "small"}},
     }

@@ -13,7 +13,7 @@ def test_h5py_finds_what_cremi_has(segmentation, tmp_path):
         dataset = file["volumes/labels/neuron_ids"]
         assert file.attrs["file_format"] == "0.2"
         np.testing.assert_array_equal(dataset.attrs["resolution"], (40, 4, 5))
-        np.testing.assert_array_equal(dataset.attrs["offset"], (120, 0, 25))
+        np.testing.assert_array_equal(dataset.attrs["offset"], (520, -8, 75))
         np.testing.assert_array_equal(dataset[:], segmentation.view()[:])
         assert dataset.compression == "gzip"
 

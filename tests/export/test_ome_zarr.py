@@ -40,7 +40,7 @@ def test_coarser_levels_lie_over_the_finest(exported):
     metadata = json.loads((exported / "zarr.json").read_text()) if (exported / "zarr.json").exists() else None
     attributes = metadata["attributes"]["ome"] if metadata else json.loads((exported / ".zattrs").read_text())
     moved = [level["coordinateTransformations"][1] for level in attributes["multiscales"][0]["datasets"]]
-    assert [entry["translation"] for entry in moved] == [[120, 0, 25], [120, 2, 27.5]]
+    assert [entry["translation"] for entry in moved] == [[520, -8, 75], [520, -6, 77.5]]
 
 
 def test_it_is_the_version_that_was_asked_for_and_a_label_image(exported, kind):

@@ -12,7 +12,7 @@ from napari_tokenunify.errors import ExportError
 from napari_tokenunify.events import Message
 from napari_tokenunify.export import Content, Segments, precomputed, write_export
 from napari_tokenunify.geometry import Box
-from tests.export.conftest import ORIGIN
+from tests.export.conftest import ORIGIN, ORIGIN_NM, SIZE_NM
 from tests.export.test_pyramid import slow_majority
 
 tensorstore = pytest.importorskip("tensorstore", reason="the extra 'precomputed' is not installed")
@@ -33,7 +33,7 @@ def test_tensorstore_reads_every_scale_where_it_lies(many_shards, segmentation, 
     out = tmp_path / "x.precomputed"
     list(write_export(Segments.of(segmentation), out, "precomputed"))
     finest = segmentation.view()[:]
-    z, y, x = ORIGIN
+    z, y, x = (a + round(f / s) for a, f, s in zip(ORIGIN, ORIGIN_NM, SIZE_NM, strict=True))
     store = opened(out)
     assert store.domain.inclusive_min[:3] == (x, y, z)
     assert store.dimension_units[0] == tensorstore.Unit("5 nm")

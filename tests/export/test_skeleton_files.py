@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -9,7 +11,7 @@ from napari_tokenunify.data.drawn_labels import nearest_voxels
 from napari_tokenunify.export import Segments, write_export
 from napari_tokenunify.geometry import Box
 from napari_tokenunify.segment import skeletons
-from tests.export.conftest import ORIGIN, SHAPE, SIZE_NM
+from tests.export.conftest import ORIGIN, ORIGIN_NM, SHAPE, SIZE_NM
 
 
 @pytest.mark.parametrize("box", [None, Box((1, 5, 7), (6, 66, 80))])
@@ -21,7 +23,7 @@ def test_read_as_swc_each_skeleton_lies_in_its_segment(segmentation, tmp_path, b
     whole = np.zeros([n + o for n, o in zip(SHAPE, ORIGIN, strict=True)], np.uint64)
     inside = (box or Box.whole(SHAPE)).shifted(ORIGIN)
     whole[inside.slices] = segmentation.view(0.9)[:][(box or Box.whole(SHAPE)).slices]
-    volume = Volume.from_array(whole, SIZE_NM)
+    volume = replace(Volume.from_array(whole, SIZE_NM), origin_nm=ORIGIN_NM)
     files = drawing_files(out)
     assert {int(file.stem) for file in files} == set(np.unique(whole[whole > 0]).tolist())
     for file in files:

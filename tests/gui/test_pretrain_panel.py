@@ -53,6 +53,16 @@ def test_a_new_project_begins_with_its_own_volume_and_the_recipe_of_the_paper(pa
     assert panel.button.text() == "Pre-train tiny for 1 minute"
 
 
+def test_another_volume_keeps_the_voxel_size_of_its_own_file(panel, qtbot, volume_file):
+    panel.volumes.add([str(volume_file)])
+    qtbot.waitUntil(lambda: len(panel.volumes.addresses) == 2)
+    assert panel.config().voxel_size == "10,10,10 file"
+    panel.volumes.list.setCurrentRow(1)
+    panel.volumes.size.setText("50,4,4")
+    panel.volumes.size.textEdited.emit("50,4,4")
+    assert panel.config().voxel_size == "10,10,10 50,4,4"
+
+
 def test_without_a_volume_the_button_says_so(panel):
     panel.volumes.list.setCurrentRow(0)
     panel.volumes.remove.click()

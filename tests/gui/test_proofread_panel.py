@@ -263,6 +263,52 @@ def test_a_painted_line_cuts_a_fragment_through_all_sections(desk):
     assert LINE not in desk.viewer.layers
 
 
+def stroke(line, *voxels):
+    """Paint as a drag of the brush does: one stroke."""
+    line.brush_size = 1
+    with line.block_history():
+        for voxel in voxels:
+            line.paint(voxel, 1)
+
+
+def test_what_a_line_divides_is_seen_after_each_stroke_and_a_stroke_can_be_taken_back(desk, complaints):
+    before = desk.table
+    desk.viewer.dims.set_point(0, 0)
+    desk.key("K")
+    line = desk.viewer.layers[LINE]
+    stroke(line, (0, 0, 1), (0, 1, 1))  # does not reach the other edge of fragment 1
+    desk.rest()
+    assert desk.tools.plan is None
+    assert "does not divide fragment 1" in desk.tools.words.text()
+    stroke(line, (0, 2, 1))
+    desk.rest()
+    assert desk.tools.plan.edit.kind == "cut"
+    assert set(np.unique(desk.viewer.layers[MARKED].data[:2, :3, :3])) == {1, 2}
+    assert desk.viewer.layers.selection.active is line  # the brush stays at hand
+    assert "It would fall into 10 and 8 voxels" in desk.tools.words.text()
+    stroke(line, (0, 3, 1), (0, 4, 1), (0, 5, 1), (0, 3, 2), (0, 4, 2), (0, 5, 2))  # more of it in fragment 6
+    desk.rest()
+    assert desk.tools.plan is None or desk.tools.plan.edit.division.fragment == 6  # never what was planned before
+    desk.key("Backspace")
+    assert desk.tools.plan.edit.division.fragment == 1
+    desk.key("Backspace")
+    assert desk.tools.plan is None
+    assert not desk.viewer.layers[MARKED].visible
+    desk.key("Backspace")
+    assert "Nothing is painted" in desk.tools.words.text() or "Paint a line" in desk.tools.words.text()
+    np.testing.assert_array_equal(desk.table, before)
+    assert complaints == []
+
+
+def test_the_button_of_the_side_views_opens_and_closes_them(desk):
+    press(desk.qtbot, desk.panel.sides)
+    views = desk.panel.sides.views
+    assert views is not None
+    assert "Side views" in desk.viewer.window.dock_widgets
+    press(desk.qtbot, desk.panel.sides)
+    assert "Side views" not in desk.viewer.window.dock_widgets
+
+
 def test_the_slider_moves_with_edits_applied(desk):
     desk.mode("Merge")
     desk.click(1, 40)

@@ -9,12 +9,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from napari_tokenunify.cli import main
-from napari_tokenunify.jobs import Job
+from napari_tokenunify.jobs import Job, JobSpec
+from napari_tokenunify.pipeline import STAGES
 from tests.jobs.conftest import TEMPLATE, TOY_WORKER, wait_for, wait_until
 
 Make = Callable[..., Job]
@@ -70,6 +73,32 @@ def test_a_long_verb_runs_as_a_job_and_prints_its_result(tmp_path: Path, capsys:
     assert "counted  5" in captured.out
     assert main(["count", "--out", out, "--steps", "6", *LAUNCH]) == 1
     assert "holds a job of other settings (steps 5, not 6)" in capsys.readouterr().err
+
+
+def test_a_job_that_is_done_takes_more_where_its_stage_allows_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setitem(STAGES, "count", replace(STAGES["count"], grows=("steps",)))
+    out = str(tmp_path / "run")
+    assert main(["count", "--out", out, "--steps", "5", *LAUNCH]) == 0
+    assert main(["count", "--out", out, "--steps", "4", *LAUNCH]) == 1
+    capsys.readouterr()
+    assert main(["count", "--out", out, "--steps", "7", *LAUNCH]) == 0
+    captured = capsys.readouterr()
+    assert "Adding to the job" in captured.err
+    assert "steps 5, not 7" in captured.err
+    assert "counted  7" in captured.out
+
+
+def test_a_list_grows_by_more_and_never_from_nothing():
+    def spec(**config: Any) -> JobSpec:
+        return JobSpec(stage="pretrain", config={"volumes": ["raw.npy"], "out": "run", **config})
+
+    assert spec(sweep=["tiny"]).grown_into(spec(sweep=["tiny", "small"]))
+    assert not spec(sweep=["tiny"]).grown_into(spec(sweep=["small"]))
+    assert not spec().grown_into(spec(sweep=["tiny"]))
+    assert not spec(sweep=["tiny"]).grown_into(spec(sweep=["tiny", "small"], minutes=2))
+    assert not spec(sweep=["tiny"]).grown_into(spec(sweep=["tiny"]))
 
 
 def test_a_failure_is_exit_code_1_and_its_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from napari_tokenunify.config import (
     ModelsExportConfig,
@@ -19,8 +20,8 @@ from napari_tokenunify.config import (
 from napari_tokenunify.errors import ConfigError, ModelError
 from napari_tokenunify.events import Message, Progress
 from napari_tokenunify.network import installed
-from napari_tokenunify.network.card import ModelCard, read_card
-from napari_tokenunify.network.checkpoint import load_checkpoint, save_checkpoint
+from napari_tokenunify.network.card import ModelCard, head_file, read_card
+from napari_tokenunify.network.checkpoint import load_checkpoint, read_tensors, save_checkpoint
 from napari_tokenunify.network.installed import find_model
 from napari_tokenunify.network.models import (
     export_model,
@@ -29,7 +30,7 @@ from napari_tokenunify.network.models import (
     list_models,
     show_model,
 )
-from napari_tokenunify.network.official import export_pth
+from napari_tokenunify.network.official import HEAD_SHAPES, export_pth
 from napari_tokenunify.network.presets import NetworkConfig
 from napari_tokenunify.network.tokenunify import build_network
 from tests.network.fake_hub import COMMIT, REPOSITORY, Hub
@@ -244,6 +245,42 @@ def test_a_name_is_given_once(official):
 def test_bad_offsets_are_said_in_one_sentence(official):
     with pytest.raises(ConfigError, match="is no offset"):
         follow(import_model(ModelsImportConfig(path=str(official), name="mine", offsets="1,2")))
+
+
+def test_an_official_pre_training_is_imported_with_its_head_and_exported_again(tmp_path, folder):
+    config = CONFIG.replace(offsets=((0, 0, 0),))
+    head = {name: torch.rand(shape) for name, shape in HEAD_SHAPES.items()}
+    official = {"model": build_network(config).state_dict() | {f"preciever.{name}": head[name] for name in head}}
+    torch.save(official, tmp_path / "checkpoint-400.pth")
+    _, result = follow(import_model(ModelsImportConfig(path=str(tmp_path / "checkpoint-400.pth"), name="pre")))
+    assert result["loaded"].endswith(f"of {len(official['model'])} tensors")
+    assert result["head"] == "kept, to go on with pre-training"
+    card = read_card(find_model("pre"))
+    assert (card.network, card.description) == (config, "Pre-trained without labels; fine-tune it before use.")
+    assert list(installed.installed_models()) == ["pre"]
+    follow(export_model(ModelsExportConfig(model="pre", out=str(tmp_path / "again.pth"))))
+    again = torch.load(tmp_path / "again.pth", weights_only=True)["model"]
+    assert again.keys() == official["model"].keys()
+    torch.testing.assert_close(again["preciever.mlp.weight"], head["mlp.weight"])
+
+
+def test_a_pre_training_of_ours_keeps_its_head_when_it_is_imported(tmp_path, folder):
+    save(tmp_path / "run" / "checkpoints" / "last.safetensors")
+    (tmp_path / "run" / "heads").mkdir()
+    save_file({"latents": torch.ones(3)}, tmp_path / "run" / "heads" / "last.safetensors")
+    follow(import_model(ModelsImportConfig(path=str(tmp_path / "run"), name="mine")))
+    assert read_tensors(head_file(find_model("mine")))["latents"].sum() == 3
+    follow(export_model(ModelsExportConfig(model="mine", out=str(tmp_path / "mine.pth"))))
+    assert "preciever.latents" not in torch.load(tmp_path / "mine.pth", weights_only=True)["model"]
+
+
+def test_a_head_that_is_not_whole_is_left_out_of_the_import(tmp_path, folder):
+    given = build_network(CONFIG).state_dict() | {"preciever.mlp.bias": torch.ones(7)}
+    torch.save(given, tmp_path / "a.pth")
+    _, result = follow(import_model(ModelsImportConfig(path=str(tmp_path / "a.pth"), name="mine")))
+    assert result["head"] == "left out: it is not whole"
+    assert result["mismatched"] == ["preciever.mlp.bias 7 for 1024"]
+    assert not (folder / "mine" / "heads").exists()
 
 
 def test_a_failed_import_leaves_nothing(tmp_path, folder):

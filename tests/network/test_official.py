@@ -14,7 +14,17 @@ from napari_tokenunify.network.presets import NETWORK_PRESETS, NetworkConfig
 from napari_tokenunify.network.tokenunify import build_network
 
 CONFIG = NetworkConfig(widths=(2, 3, 4, 5), hidden=6, depth=1)
-PERCEIVER = {"preciever.conv1.weight": torch.ones(12, 1, 3, 3, 3), "preciever.mlp.bias": torch.ones(1024)}
+HEAD = {
+    "preciever.conv1.weight": torch.full((12, 1, 3, 3, 3), 0.5),
+    "preciever.conv1.bias": torch.ones(12),
+    "preciever.conv2.weight": torch.ones(12, 12, 3, 3, 3),
+    "preciever.conv2.bias": torch.ones(12),
+    "preciever.conv3.weight": torch.ones(1, 12, 3, 3, 3),
+    "preciever.conv3.bias": torch.ones(1),
+    "preciever.mlp.weight": torch.full((1024, 800), 0.25),
+    "preciever.mlp.bias": torch.ones(1024),
+}
+GREY = CONFIG.replace(offsets=((0, 0, 0),))
 COUNTS = {"total_ops": torch.zeros(1), "vit.stages.0.total_params": torch.zeros(1)}
 
 
@@ -42,7 +52,6 @@ SHAPES = {
     "training": lambda: training_file(weights()),
     "model_weights": lambda: {"current_iter": 7, "valid_result": 0.5, "model_weights": prefixed("module.", weights())},
     "compiled": lambda: {"state_dict": prefixed("_orig_mod.module.", weights())},
-    "autoregressive": lambda: {"model": weights() | PERCEIVER},
     "counted": lambda: {"model": weights() | COUNTS},
     "half": lambda: {"model": {name: tensor.half() for name, tensor in weights().items()}},
 }
@@ -60,12 +69,50 @@ def test_every_official_shape_of_file_is_read(tmp_path, shape, zipped):
     for name, tensor in weights().items():
         saved = tensor.half().float() if shape == "half" else tensor
         torch.testing.assert_close(module.state_dict()[name], saved, rtol=0, atol=0)
-    extra = {"autoregressive": PERCEIVER, "counted": COUNTS}.get(shape, {})
-    assert set(report.skipped) == set(extra)
+    assert set(report.skipped) == (set(COUNTS) if shape == "counted" else set())
+    assert not report.head
+
+
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_the_head_of_an_official_pre_training_is_read_beside_the_network(tmp_path, prefix):
+    torch.save(training_file(prefixed(prefix, weights(GREY) | HEAD)), tmp_path / "checkpoint-400.pth")
+    module, report = read_official(tmp_path / "checkpoint-400.pth")
+    assert module.config == GREY
+    assert set(report.matched) == {*weights(GREY), *HEAD}
+    assert (report.missing, report.mismatched, report.skipped) == ((), (), ())
+    for name, tensor in report.head.items():
+        torch.testing.assert_close(tensor, HEAD[f"preciever.{name}"], rtol=0, atol=0)
+    assert str(report).splitlines() == [
+        f"{report.wanted} of {len(weights(GREY)) + 8} tensors loaded from {tmp_path / 'checkpoint-400.pth'}",
+        "  8 of them are the head for next tokens",
+    ]
+
+
+def test_a_head_that_is_not_whole_is_left_out_and_told_of(tmp_path):
+    head = HEAD | {"preciever.mlp.weight": torch.ones(1024, 1200), "preciever.conv4.bias": torch.ones(1)}
+    del head["preciever.conv3.bias"]
+    torch.save({"model": weights(GREY) | head}, tmp_path / "a.pth")
+    _, report = read_official(tmp_path / "a.pth")
+    assert report.head == {}
+    assert set(report.matched) == set(weights(GREY))
+    assert report.missing == ("preciever.conv3.bias",)
+    assert report.mismatched == ("preciever.mlp.weight 1024x1200 for 1024x800",)
+    assert set(report.skipped) == head.keys() - {"preciever.mlp.weight"}
+    torch.save(weights(GREY) | HEAD | {"preciever.mlp.bias": torch.full((1024,), torch.nan)}, tmp_path / "b.pth")
+    with pytest.raises(ModelError, match="not finite"):
+        read_official(tmp_path / "b.pth")
+
+
+def test_a_file_with_a_head_and_no_last_layer_is_a_pre_training(tmp_path):
+    given = {name: tensor for name, tensor in weights(GREY).items() if not name.startswith("out.")}
+    torch.save(given | HEAD, tmp_path / "a.pth")
+    module, report = read_official(tmp_path / "a.pth")
+    assert module.config == GREY
+    assert report.missing == ("out.conv.conv.weight", "out.conv.conv.bias")
 
 
 def test_the_report_says_what_was_loaded_and_what_was_not(tmp_path):
-    given = weights() | PERCEIVER
+    given = weights() | COUNTS
     del given["out.conv.conv.bias"]
     given["vit.mlps.0.fc1.bias"] = torch.zeros(7)
     torch.save(given, tmp_path / "a.pth")
@@ -75,7 +122,7 @@ def test_the_report_says_what_was_loaded_and_what_was_not(tmp_path):
         f"{wanted - 2} of {wanted} tensors loaded from {tmp_path / 'a.pth'}",
         "  1 in another shape: vit.mlps.0.fc1.bias 7 for 4",
         "  1 not in the file: out.conv.conv.bias",
-        "  2 in the file only: preciever.conv1.weight, preciever.mlp.bias",
+        "  2 in the file only: total_ops, vit.stages.0.total_params",
     ]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -30,7 +32,7 @@ def random_case(seed: int, nodes: int = 30, contacts: int = 90, segments: int = 
         chance.integers(1, 1000, nodes),
     )
     table = np.r_[0, chance.integers(0, segments + 1, nodes)].astype(np.uint64)
-    return graph, table
+    return replace(graph, spread=chance.random(len(pairs)).astype(np.float32)), table
 
 
 def side_of(order: np.ndarray, bounds: np.ndarray) -> set[int]:
@@ -51,6 +53,8 @@ def test_contacts_between_segments_are_those_of_their_fragments_added_up(seed):
         rows = expected[tuple(sorted(sides))]
         assert found.count[place] == sum(count for count, _, _ in rows)
         assert found.mean[place] == pytest.approx(sum(c * m for c, m, _ in rows) / found.count[place])
+        differ = sum(c * float(graph.spread[row]) for c, _, row in rows)
+        assert found.spread[place] == pytest.approx(differ / found.count[place])
         strongest = max(rows, key=lambda row: row[0] * row[1])[2]
         assert found.edge[place] == strongest
         assert table[graph.edges[strongest]].tolist() == sides
@@ -108,6 +112,8 @@ def test_cuts_are_those_of_a_spanning_tree_with_all_contacts_that_cross_them(see
             if (u in side and v in other) or (u in other and v in side)
         ]
         assert cuts.contacts.count[place] == graph.count[crossing].sum()
+        differ = (graph.count[crossing] * graph.spread[crossing]).sum() / graph.count[crossing].sum()
+        assert cuts.contacts.spread[place] == pytest.approx(differ)
         weighted = (graph.count[crossing] * graph.mean[crossing]).sum()
         assert cuts.contacts.mean[place] == pytest.approx(weighted / graph.count[crossing].sum())
         whole = graph.sizes[table == table[graph.edges[row, 0]]].sum()

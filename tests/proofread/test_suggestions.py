@@ -9,7 +9,7 @@ import pytest
 
 from napari_tokenunify.metrics import variation_of_information
 from napari_tokenunify.proofread.constraints import Constraints, as_keys
-from napari_tokenunify.proofread.suggestions import Decision, entropy_change, suggest
+from napari_tokenunify.proofread.suggestions import Decision, entropy_change, moderated, suggest
 from tests.proofread.test_contacts import make_graph, random_case
 
 BIG = 50_000
@@ -182,3 +182,36 @@ def test_without_contacts_there_is_nothing_to_suggest():
     assert len(found) == 0
     assert found.edits_left() == 0
     assert list(found) == []
+
+
+@pytest.mark.parametrize("affinity", [0.03, 0.3, 0.5, 0.8, 0.99])
+@pytest.mark.parametrize("width", [0.0, 0.5, 2.0])
+def test_a_moderated_affinity_is_the_mean_under_a_gaussian_around_its_logit(affinity: float, width: float):
+    spread = 2 * width * affinity * (1 - affinity)
+    found = moderated(np.array([affinity]), np.array([spread]))
+    around = np.log(affinity / (1 - affinity)) + width * np.random.default_rng(0).standard_normal(200_000)
+    assert 1 / (1 + np.exp(-found[0])) == pytest.approx((1 / (1 + np.exp(-around))).mean(), abs=0.02)
+
+
+@pytest.mark.parametrize(("table", "mean", "kind"), [(ALL_IN_ONE, 0.9, "split"), (np.arange(6), 0.1, "merge")])
+def test_where_answers_differ_an_error_is_likelier_and_comes_first(table: np.ndarray, mean: float, kind: str):
+    """Two places that are alike; at the second the network has changed its mind with the orientation."""
+    pairs, size = [(1, 2), (3, 4)], [BIG, BIG, BIG, BIG, 300]
+    graph = make_graph(5, pairs, [500, 500], [mean, mean], size)
+    table = np.array([0, 1, 1, 3, 3, 5], np.uint64) if kind == "split" else table.astype(np.uint64)
+    alike = suggest(graph, table)
+    assert [s.kind for s in alike] == [kind, kind]
+    assert alike.chance[0] == alike.chance[1]
+    found = suggest(replace(graph, spread=np.array([0, 0.3], np.float32)), table)
+    assert [s.fragments for s in found] == [(3, 4), (1, 2)]
+    assert found.chance[0] > alike.chance[0] == found.chance[1]
+    assert f"{mean:.2f} ± 0.15." in found[0].sentence
+    assert "±" not in found[1].sentence
+    assert found[0].decided(accepted=True).spread == pytest.approx(0.3)
+
+
+def test_answers_of_before_that_say_nothing_of_spread_still_count(graph):
+    kept = {"kind": "merge", "accepted": True, "fragments": (1, 2), "largest": (1, 2), "count": 9.0, "mean": 0.2}
+    assert Decision(**kept, voxels=100).spread == 0
+    shifted = suggest(graph, AS_IT_IS, decided=[Decision(**kept, voxels=100)])
+    assert shifted.chance[0] > suggest(graph, AS_IT_IS).chance[0]

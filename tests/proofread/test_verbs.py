@@ -136,3 +136,38 @@ def test_edits_are_carried_to_other_fragments(run, folder: Path, master: Path, p
     assert (made["made"], made["left"]) == (1, [])
     again = run("carry", copy, "--source", folder)
     assert "already: there is nothing to merge" in again["left"][0]["message"]
+
+
+def test_a_fragment_is_cut_along_corners_or_a_mask(run, folder: Path, bars: np.ndarray, tmp_path: Path):
+    made = run("cut", folder, "--along", "0,0,1 0,2,1")  # through the middle of fragment 1
+    assert (made["kind"], made["fragments"][0], sum(made["voxels"])) == ("cut", 1, 18)
+    with Proofreading.open(folder) as proofreading:
+        assert set(np.unique(proofreading.fragments[:2, :3, :3]).tolist()) == set(made["fragments"])
+        along = proofreading.fragments[:]
+    run("undo", folder)
+    mask = np.zeros((2, 3, 3), np.uint8)
+    mask[0, :, 1] = 1
+    np.save(tmp_path / "small.npy", mask)
+    run("cut", folder, "--mask", tmp_path / "small.npy", "--box", "0:2,0:3,0:3", "--fragment", 1)
+    with Proofreading.open(folder) as proofreading:
+        parts = proofreading.fragments[:] != bars
+        assert (parts == (along != bars)).all()
+    run("undo", folder)
+    whole = np.zeros(SHAPE, np.uint8)
+    whole[:2, :3, 1] = 1
+    np.save(tmp_path / "whole.npy", whole)
+    assert run("cut", folder, "--mask", tmp_path / "whole.npy", "--through", "nothing")["in_force"] == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        ([], 2, "--along or --mask, one of them"),
+        (["--along", "0,0,1 0,2,1", "--mask", "x.npy"], 2, "--along or --mask, one of them"),
+        (["--along", "1 2"], 2, "--along takes voxels z,y,x"),
+        (["--along", "0,0,1 0,0,1"], 1, "does not divide fragment 1"),
+        (["--mask", "no.npy"], 1, "no.npy"),
+    ],
+)
+def test_a_line_that_cannot_be_cut_is_said(run, folder: Path, words: list[str], code: int, said: str):
+    assert said in run("cut", folder, *words, code=code)["said"]

@@ -128,3 +128,26 @@ def test_an_id_past_the_number_of_fragments_is_named() -> None:
     part = block_statistics(np.full((1, 1, 2), 7, np.uint64), np.ones((3, 1, 1, 2), np.float32), DEFAULT_OFFSETS)
     with pytest.raises(SegmentError, match="the id 7"):
         merge_statistics([part], 5)
+
+
+def test_the_spread_of_a_contact_is_the_mean_over_its_pairs_whole_and_from_blocks() -> None:
+    fragments = random_fragments()
+    affinities = random_affinities(fragments.shape, len(OFFSETS))
+    spread = random_affinities(fragments.shape, 1, seed=7)[0]
+    own = [Box((0, 0, 0), (2, 7, 9)), Box((2, 0, 0), (5, 7, 9))]
+    parts = [block_statistics(fragments, affinities, OFFSETS, box, spread) for box in own]
+    slow = slow_contacts(fragments, np.stack([spread] * len(OFFSETS)), OFFSETS, near=True)
+    for found in (parts, [block_statistics(fragments, affinities, OFFSETS, None, spread)]):
+        graph = merge_statistics(found, 9)
+        np.testing.assert_array_equal(graph.edges, list(slow))
+        np.testing.assert_allclose(graph.spread, [np.mean(values) for values in slow.values()], atol=1e-6)
+        assert_equal_graphs(graph, region_graph(fragments, affinities, OFFSETS))
+
+
+def test_without_spread_in_every_block_there_is_none() -> None:
+    fragments, spread = random_fragments(), random_affinities((5, 7, 9), 1)[0]
+    affinities = random_affinities(fragments.shape)
+    with_it = block_statistics(fragments, affinities, DEFAULT_OFFSETS, Box((0, 0, 0), (2, 7, 9)), spread)
+    without = block_statistics(fragments, affinities, DEFAULT_OFFSETS, Box((2, 0, 0), (5, 7, 9)))
+    assert merge_statistics([with_it, without], 9).spread is None
+    assert region_graph(fragments, affinities, DEFAULT_OFFSETS).spread is None

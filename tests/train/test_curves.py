@@ -84,3 +84,15 @@ def test_several_curves_have_a_legend_and_names_are_escaped():
     names = {text for _, _, text in texts}
     assert {"a < b & c", "x < 1", "y", "best"} <= names
     assert len(curves) == 2
+
+
+def test_curves_over_something_else_have_its_name_a_logarithmic_axis_and_names_of_points():
+    points = [(1.0, 0.3), (4.0, math.nan), (28.0, 0.2), (1000.0, 0.1)]
+    line = Line("loss", points, ["tiny", "small", "base", "1B"])
+    texts, (curve,) = read(curve_svg("loss", [line], against="parameters, millions"))
+    assert "step" not in {text for _, _, text in texts}
+    pixels, numbers = ticks(texts, 0).T
+    np.testing.assert_allclose(np.interp(curve[:, 0], pixels, np.log(numbers)), np.log([1, 28, 1000]), atol=0.1)
+    beside = [next((x, y) for x, y, text in texts if text == name) for name in ("tiny", "base", "1B")]
+    np.testing.assert_allclose(beside, curve - [0, 8], atol=0.2)
+    assert "small" not in {text for _, _, text in texts}

@@ -3,6 +3,7 @@ from .base import Config as Config
 from .base import Extent as Extent
 from .base import Margin as Margin
 from .base import PlacesText as PlacesText
+from .base import VoxelSizesText as VoxelSizesText
 from .base import VoxelSizeText as VoxelSizeText
 from .base import what_is_wrong as what_is_wrong
 from .chains import DemoConfig as DemoConfig
@@ -19,6 +20,7 @@ from .proofreading import ProofreadAtConfig as ProofreadAtConfig
 from .proofreading import ProofreadCarryConfig as ProofreadCarryConfig
 from .proofreading import ProofreadCommentConfig as ProofreadCommentConfig
 from .proofreading import ProofreadConfig as ProofreadConfig
+from .proofreading import ProofreadCutConfig as ProofreadCutConfig
 from .proofreading import ProofreadDeleteConfig as ProofreadDeleteConfig
 from .proofreading import ProofreadDetachConfig as ProofreadDetachConfig
 from .proofreading import ProofreadGoConfig as ProofreadGoConfig
@@ -92,6 +94,7 @@ __all__ = [
     "ProofreadCarryConfig",
     "ProofreadCommentConfig",
     "ProofreadConfig",
+    "ProofreadCutConfig",
     "ProofreadDeleteConfig",
     "ProofreadDetachConfig",
     "ProofreadGoConfig",
@@ -109,5 +112,6 @@ __all__ = [
     "SegmentConfig",
     "VolumeConfig",
     "VoxelSizeText",
+    "VoxelSizesText",
     "what_is_wrong",
 ]

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from napari_tokenunify.geometry import Box, parse_voxel_size
+from napari_tokenunify.geometry import Box, parse_voxel_size, parse_voxel_sizes
 
 
 class Config(BaseModel):
@@ -50,6 +50,11 @@ def _is_voxel_size(text: str) -> str:
     return text
 
 
+def _are_voxel_sizes(text: str) -> str:
+    parse_voxel_sizes(text)
+    return text
+
+
 def _is_box(text: str) -> str:
     Box.parse(text)
     return text
@@ -63,6 +68,7 @@ def _are_places(text: str) -> str:
 
 
 VoxelSizeText = Annotated[str, AfterValidator(_is_voxel_size)]
+VoxelSizesText = Annotated[str, AfterValidator(_are_voxel_sizes)]
 BoxText = Annotated[str, AfterValidator(_is_box)]
 PlacesText = Annotated[str, AfterValidator(_are_places)]
 Extent = tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]

@@ -23,6 +23,7 @@ ExportFormat = Literal[
     "swc",
     "csv",
     "csv-contacts",
+    "edits",
 ]
 
 
@@ -36,7 +37,7 @@ class ExportConfig(Config):
     out: str
     """The file or folder to make, e.g. segments.zarr, segments.tif, segments.h5 or segments.csv."""
     format: ExportFormat = "ome-zarr"
-    """Voxels (from ome-zarr to precomputed), surfaces (obj to precomputed-meshes), skeletons (swc) or tables."""
+    """Voxels (ome-zarr to precomputed-fragments), surfaces (obj to precomputed-meshes), skeletons, tables, or edits."""
     segments: tuple[Annotated[int, Field(ge=1, lt=2**64)], ...] = ()
     """Only these segments, by their ids; by default all."""
     threshold: Annotated[float, Field(ge=0, le=1)] | None = None

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 from pydantic_settings import CliPositionalArg
 
-from napari_tokenunify.config.base import Config, PlacesText, VoxelSizeText
+from napari_tokenunify.config.base import BoxText, Config, PlacesText, VoxelSizeText
 
 
 class ProofreadConfig(Config):
@@ -38,6 +38,21 @@ class ProofreadSplitConfig(ProofreadAtConfig):
 
 class ProofreadDetachConfig(ProofreadAtConfig):
     """Take the fragment at a place out of its segment."""
+
+
+class ProofreadCutConfig(ProofreadConfig):
+    """Divide a fragment along a line, where no split can, as the error is inside of it."""
+
+    along: PlacesText | None = None
+    """Corners z,y,x of the line from edge to edge, separated by spaces: "10,20,30 10,40,50"; voxels, no fragments."""
+    mask: str | None = None
+    """In place of corners, a volume that is not 0 on the line: as large as the segmentation, or as the box."""
+    box: BoxText | None = None
+    """Where a smaller mask lies, z0:z1,y0:y1,x0:x1 in voxels of the segmentation."""
+    fragment: Annotated[int, Field(ge=1)] | None = None
+    """Which to divide; by default the one that most of the line lies in."""
+    through: Literal["z", "y", "x", "nothing"] = "z"
+    """The axis along which the line is carried on through as many sections as it takes; nothing takes it as it is."""
 
 
 class ProofreadDeleteConfig(ProofreadAtConfig):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from napari_tokenunify.config.base import BoxText, Config, Extent, VoxelSizeText
+from napari_tokenunify.config.base import BoxText, Config, Extent, VoxelSizesText, VoxelSizeText
+from napari_tokenunify.errors import ConfigError
 
 
 class AffinityTrainingConfig(Config):
@@ -85,8 +86,9 @@ class PretrainConfig(Config):
     """How often crops are taken from each volume, in proportion; a larger value takes more. By default all alike."""
     licences: tuple[str, ...] = ()
     """What may be done with each volume, best as an SPDX identifier; kept with the weights."""
-    voxel_size: VoxelSizeText | None = None
-    """Voxel size z,y,x in nm of all volumes, e.g. 40,4,4; overrides what the files say."""
+    voxel_size: VoxelSizesText | None = None
+    """Voxel size z,y,x in nm, e.g. 40,4,4; overrides what the files say. One for all volumes, or one for each with
+    spaces between; the word file stands for what a file says."""
     resample: bool = True
     """Bring crops of volumes whose voxel size differs by more than a fifth from the first one's to that one."""
     hold_out: Annotated[float, Field(ge=0, le=0.5)] = 0.1
@@ -113,6 +115,26 @@ class PretrainConfig(Config):
     """Threads (or, with a GPU, processes) that make crops ahead; more help where the network waits for crops."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Another seed gives other crops, and other weights where one starts from scratch."""
+    sweep: tuple[str, ...] = ()
+    """Pre-train these sizes in place of --model, each for as long, e.g. tiny,small,base: a table and plots show what
+    more parameters and more computing give. A sweep that was stopped goes on; a size that is done stays so."""
+    annotations: str | None = None
+    """With --sweep: labels on the first volume; each size is then trained on them, from its pre-training and from
+    scratch, and its segments are scored at places that no training sees."""
+    boundary_id: Annotated[int, Field(ge=1)] | None = None
+    """The id in these annotations that stands for membrane or outside."""
+    zero_is_boundary: bool = False
+    """Read 0 in these annotations as boundary: for dense labels in which 0 is background and nothing is unlabelled."""
+    finetune_minutes: Annotated[float, Field(gt=0)] = 5.0
+    """How long each training on these annotations takes; a larger value scores better networks."""
+    seeds: Annotated[int, Field(ge=1)] = 1
+    """Trainings on these annotations of each size and start; more tell skill from chance, and take longer."""
+
+    @model_validator(mode="after")
+    def _has_labels_for_a_sweep_alone(self) -> Self:
+        if self.annotations is not None and not self.sweep:
+            raise ConfigError("Pre-training learns from no labels: leave out --annotations, or give --sweep, too.")
+        return self
 
 
 class ComparePretrainingConfig(AffinityTrainingConfig):

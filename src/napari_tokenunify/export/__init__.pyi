@@ -6,7 +6,6 @@ from .formats import AFFINITY_FORMATS as AFFINITY_FORMATS
 from .formats import FORMATS as FORMATS
 from .formats import write_export as write_export
 from .meshes import Mesh as Mesh
-from .meshes import fragment_boxes as fragment_boxes
 from .meshes import segment_mesh as segment_mesh
 from .pictures import save_pictures as save_pictures
 
@@ -18,7 +17,6 @@ __all__ = [
     "Mesh",
     "Segments",
     "export",
-    "fragment_boxes",
     "save_pictures",
     "segment_mesh",
     "write_export",

@@ -69,8 +69,9 @@ class Affinities:
     @property
     def start(self) -> list[float]:
         """Corner of the first voxel, (z, y, x) in nm, or in voxels."""
-        first = zip(self.store.origin, self.box.start, self.size, strict=True)
-        return [(a + b) * s for a, b, s in first]
+        first = self.store.origin_nm if self.store.voxel_size_nm else (0.0, 0.0, 0.0)
+        along = zip(first, self.store.origin, self.box.start, self.size, strict=True)
+        return [f + (a + b) * s for f, a, b, s in along]
 
     @property
     def provenance(self) -> dict[str, Any]:

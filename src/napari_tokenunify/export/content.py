@@ -180,11 +180,7 @@ class Segments(Content):
         table = segmentation.table if threshold is None else segmentation.at(threshold)
         largest = int(table.max())
         written = np.zeros(largest + 1, bool)
-        volume = Volume.from_array(
-            _Noted(segmentation, table, written),  # type: ignore[arg-type]
-            segmentation.voxel_size_nm,
-            str(segmentation.folder),
-        )
+        volume = _volume_of(segmentation, table, written)
         z, y, x = segmentation.spec.get("origin", (0, 0, 0))
         spec = segmentation.spec
         facts: dict[str, Any] = {
@@ -230,10 +226,9 @@ class Segments(Content):
     def _seen_through(self, table: NDArray[np.uint64], facts: dict[str, Any]) -> Segments:
         largest = int(table.max())
         written = np.zeros(largest + 1, bool)
-        lazy: Any = _Noted(self.segmentation, table, written)
         return replace(
             self,
-            volume=Volume.from_array(lazy, self.voxel_size_nm, str(self.segmentation.folder)),
+            volume=_volume_of(self.segmentation, table, written),
             dtype=np.dtype(np.uint32 if largest < 2**32 else np.uint64),
             table=table,
             written=written,
@@ -261,6 +256,13 @@ def provenance_of(kind: str, name: str, voxel_size_nm: VoxelSize | None) -> dict
         "name": name,
         "voxel_size_nm": None if voxel_size_nm is None else list(voxel_size_nm),
     }
+
+
+def _volume_of(segmentation: Segmentation, table: NDArray[np.uint64], written: NDArray[np.bool_]) -> Volume:
+    """Return segments as a volume, where the volume lies that they were made of."""
+    lazy: Any = _Noted(segmentation, table, written)
+    volume = Volume.from_array(lazy, segmentation.voxel_size_nm, str(segmentation.folder))
+    return replace(volume, origin_nm=segmentation.origin_nm)
 
 
 class _Noted:

@@ -11,7 +11,6 @@ import numpy as np
 from napari_tokenunify.errors import ExportError
 from napari_tokenunify.events import Message, Progress
 from napari_tokenunify.export.content import KEY, Segments
-from napari_tokenunify.export.meshes import fragment_boxes
 from napari_tokenunify.export.resume import Finished
 from napari_tokenunify.geometry import Box
 
@@ -58,7 +57,7 @@ def whole_segments(content: Content) -> Segments:
 
 def ids_with_voxels(content: Segments) -> NDArray[np.uint64]:
     """Return the segments that have voxels, in ascending order."""
-    has_voxels = fragment_boxes(content.segmentation)[:, 3] > 0
+    has_voxels = content.segmentation.boxes[:, 3] > 0
     ids = np.unique(content.table[has_voxels])
     return ids[ids > 0]
 

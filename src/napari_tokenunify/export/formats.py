@@ -142,6 +142,13 @@ FORMATS: Final[dict[str, Format]] = {
         sidecar=True,
         group="tables",
     ),
+    "edits": Format(
+        "edit_log:write",
+        ".json",
+        "Edits, JSON",
+        "All edits of proofreading, undone ones too: for a colleague, or the record.",
+        group="tables",
+    ),
 }
 """The formats by their names in ExportConfig."""
 

@@ -1,7 +1,8 @@
 """Surfaces of segments, a file each: OBJ, PLY, GLB, or a folder of Neuroglancer's precomputed meshes.
 
-Places are nm from the corner of the volume, in the order x, y, z; in voxels where the voxel size is unknown. Triangles
-turn counter-clockwise seen from outside. The formats take a dozen lines each; tests read the files with trimesh.
+Places are nm in the order x, y, z, counted as the volume's file does; voxels from its corner where the voxel size is
+unknown. Triangles turn counter-clockwise seen from outside. The formats take a dozen lines each; tests read the files
+with trimesh.
 """
 
 from __future__ import annotations
@@ -95,10 +96,11 @@ def _write(
 
 
 def _surface(content: Segments, segment: int) -> Surface:
-    """Return corners (x, y, z) from the corner of the volume, and triangles that look outwards."""
+    """Return corners (x, y, z) in the place of the volume, and triangles that look outwards."""
     mesh = segment_mesh(content.segmentation, segment, content.table)
-    half = np.array(content.voxel_size_nm or (0.0, 0.0, 0.0)) / 2
-    vertices = (mesh.vertices + half)[:, ::-1].astype("<f4")
+    size = content.voxel_size_nm
+    middle = np.zeros(3) if size is None else np.array(content.segmentation.origin_nm) + np.array(size) / 2
+    vertices = (mesh.vertices + middle)[:, ::-1].astype("<f4")
     return vertices, mesh.faces.astype("<u4")
 
 

@@ -7,7 +7,6 @@ any voxel in it does, so that thin neurites do not break.
 from __future__ import annotations
 
 import math
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING, Any, Final
@@ -17,10 +16,6 @@ from bioimage_cpp.mesh import marching_cubes
 
 from napari_tokenunify.errors import SegmentError
 from napari_tokenunify.geometry import Box
-from napari_tokenunify.network.compiled import compiled
-from napari_tokenunify.project import whole_file
-from napari_tokenunify.proofread.edited import EditedSegmentation
-from napari_tokenunify.segment.blocks.grid import BlockGrid
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,7 +27,6 @@ if TYPE_CHECKING:
 
 MOST_VOXELS: Final = 16_000_000
 _BLOCK: Final = (64, 256, 256)
-_BOXES: Final = "graph/boxes.npy"  # in the folder of a segmentation; it goes when the fragments go
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +81,7 @@ def segment_mesh(
     """
     table = segmentation.table if table is None else table
     members = np.flatnonzero(table == np.uint64(segment)) if segment > 0 else np.empty(0, np.int64)
-    boxes = fragment_boxes(segmentation)[members]
+    boxes = segmentation.boxes[members]
     boxes = boxes[boxes[:, 3] > 0]
     if not len(boxes):
         raise SegmentError(f"There is no segment {segment} at this threshold: pick one that is shown.")
@@ -101,60 +95,6 @@ def segment_mesh(
     first = start + (np.array(step) - 1) / 2 + segmentation.spec.get("origin", (0, 0, 0))  # middle of a coarse voxel
     places = (first + (vertices - 1.0) * step) * size  # 1: the rim
     return Mesh(places.astype(np.float32), faces.astype(np.int32), step)
-
-
-def fragment_boxes(segmentation: Segmentation) -> NDArray[np.int32]:
-    """Return where each fragment lies; found once and kept beside the graph, where that can be written to.
-
-    Parameters
-    ----------
-    segmentation : Segmentation
-        Whose fragments.
-
-    Returns
-    -------
-    ndarray of int32, shape (nodes + 1, 6)
-        First voxel (z, y, x) and the one past the last; zeros for an id without voxels, and for 0.
-
-    Raises
-    ------
-    SegmentError
-        If a file is damaged.
-    """
-    if isinstance(segmentation, EditedSegmentation):  # the parts of a divided fragment lie where it lies
-        return segmentation.boxes(fragment_boxes(segmentation.unedited))
-    path = segmentation.folder / _BOXES
-    try:
-        boxes: NDArray[np.int32] = np.load(path, allow_pickle=False)
-        if boxes.shape == (segmentation.nodes + 1, 6):
-            return boxes
-    except (OSError, ValueError, EOFError):
-        pass
-    low = np.full((segmentation.nodes + 1, 3), np.iinfo(np.int32).max, np.int32)
-    high = np.zeros_like(low)
-    for block in BlockGrid(segmentation.shape, _BLOCK, (0, 0, 0)):
-        _grow(low, high, segmentation.fragments[block.core.slices], np.array(block.core.start))
-    low[(high == 0).any(axis=1)] = 0
-    low[0] = high[0] = 0
-    boxes = np.concatenate([low, high], axis=1)
-    with suppress(SegmentError), whole_file(path, SegmentError) as part, part.open("wb") as file:
-        np.save(file, boxes, allow_pickle=False)
-    return boxes
-
-
-@compiled
-def _grow(low, high, ids, start):  # type: ignore[no-untyped-def]
-    for z in range(ids.shape[0]):
-        for y in range(ids.shape[1]):
-            x = 0
-            while x < ids.shape[2]:
-                fragment, first = ids[z, y, x], x
-                while x < ids.shape[2] and ids[z, y, x] == fragment:
-                    x += 1
-                ends = ((z, z), (y, y), (first, x - 1))
-                for axis in range(3):
-                    low[fragment, axis] = min(low[fragment, axis], ends[axis][0] + start[axis])
-                    high[fragment, axis] = max(high[fragment, axis], ends[axis][1] + start[axis] + 1)
 
 
 def _step(extent: NDArray[Any], size: tuple[float, float, float], most: int) -> Triple:

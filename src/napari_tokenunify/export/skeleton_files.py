@@ -1,7 +1,7 @@
 """Skeletons of segments, an SWC file each, by TEASAR block by block.
 
-Places are nm from the corner of the volume, in the order x, y, z, and radii are nm; all are voxels where the voxel size
-is unknown, and 0 is the middle of the first one. Parts wait on the disk until all blocks are done.
+Places are nm in the order x, y, z, counted as the volume's file does, and radii are nm; all are voxels where the voxel
+size is unknown, and 0 is the middle of the first one. Parts wait on the disk until all blocks are done.
 """
 
 from __future__ import annotations

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from napari_tokenunify.errors import ProofreadError
-from napari_tokenunify.geometry import Box
 from napari_tokenunify.proofread.cut_fragment import CutFragments
+from napari_tokenunify.proofread.lines import plan_along
 from napari_tokenunify.segment.fragment_store import FRAGMENTS
 
 if TYPE_CHECKING:
@@ -17,15 +17,13 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from napari_tokenunify.geometry import Triple
+    from napari_tokenunify.geometry import Box
     from napari_tokenunify.proofread import Edit, Proofreading
     from napari_tokenunify.proofread.edits import Kind, Place
     from napari_tokenunify.segment.fragment_store import StoredFragments
 
 FIRST, SECOND, GONE, KEPT, CHOSEN, MORE = 1, 2, 3, 4, 5, 6
 """Colours: of the two sides, of what is deleted, of what is marked correct, of what is chosen, of any further side."""
-
-_REACHES: Final = (0, 8, 32, 128, 512)  # sections before and behind a painted one that a cut goes through
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,23 +158,7 @@ def plan_line(proofreading: Proofreading, line: NDArray[np.bool_], box: Box, axi
     ProofreadError
         If nothing is divided by it.
     """
-    painted = np.argwhere(line)
-    if not len(painted):
-        raise ProofreadError("Nothing is painted: draw a line from edge to edge of a fragment.")
-    low, high = painted.min(axis=0), painted.max(axis=0) + 1
-    tight = line[tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))]
-    placed = Box(_triple(low), _triple(high)).shifted(box.start)
-    fragment = _under(proofreading, tight, placed)
-    problem: ProofreadError | None = None
-    for reach in _REACHES:
-        carried, where = _carried(tight, placed, axis, reach, proofreading.segmentation.shape)
-        try:
-            edit = proofreading.plan_cut(carried, where, fragment=fragment)
-        except ProofreadError as error:
-            problem = problem or error
-        else:
-            return _of_cut(proofreading, edit)
-    raise problem or ProofreadError("The line divides nothing.")
+    return _of_cut(proofreading, plan_along(proofreading, (line, box), axis))
 
 
 def _colour_of(names: NDArray[np.uint64], sides: Sequence[np.uint64], kind: Kind) -> NDArray[np.uint64]:
@@ -206,37 +188,9 @@ def _of_cut(proofreading: Proofreading, edit: Edit) -> Plan:
     return Plan(edit, Coloured(fragments, colours, whole), tuple(sorted(division.sizes, reverse=True)))
 
 
-def _under(proofreading: Proofreading, line: NDArray[np.bool_], box: Box) -> int:
-    """Return the fragment that most of a line lies in."""
-    inside = box.clipped(proofreading.segmentation.shape)
-    if inside is None:
-        raise ProofreadError("Nothing is painted inside the segmentation: draw a line through a fragment.")
-    z, y, x = box.start
-    ids = proofreading.fragments[inside.slices][line[inside.shifted((-z, -y, -x)).slices]]
-    found, counts = np.unique(ids[ids > 0], return_counts=True)
-    if not len(found):
-        raise ProofreadError("The line lies where nothing was segmented: draw it through a fragment.")
-    return int(found[np.argmax(counts)])
-
-
-def _carried(line: NDArray[np.bool_], box: Box, axis: int, reach: int, shape: Triple) -> tuple[NDArray[np.bool_], Box]:
-    """Return a line carried on along an axis, and its box."""
-    if reach == 0:
-        return line, box
-    start, stop = list(box.start), list(box.stop)
-    start[axis], stop[axis] = max(0, start[axis] - reach), min(shape[axis], stop[axis] + reach)
-    carried = np.repeat(line.any(axis=axis, keepdims=True), stop[axis] - start[axis], axis=axis)
-    return carried, Box(_triple(start), _triple(stop))
-
-
 def _sizes(
     proofreading: Proofreading, table: NDArray[np.uint64], segments: Sequence[int]
 ) -> tuple[tuple[int, int], ...]:
     """Return segments, each once, with their voxels."""
     wanted = [int(segment) for segment in dict.fromkeys(segments) if segment]
     return tuple((s, int(proofreading.graph.sizes[table == np.uint64(s)].sum())) for s in wanted)
-
-
-def _triple(values: object) -> Triple:
-    z, y, x = (int(value) for value in values)  # type: ignore[attr-defined]
-    return z, y, x

@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 
     from napari_tokenunify.config import ExportConfig
     from napari_tokenunify.export import Segments
-    from napari_tokenunify.geometry import VoxelSize
     from napari_tokenunify.segment.segmentation import Segmentation
     from napari_tokenunify.session import Session
 
@@ -204,8 +203,8 @@ class ExportPanel(QWidget):
         free = psutil.virtual_memory().available
         if needed > free * _SPARE:
             show_error(
-                f"A copy in memory would take {_size(needed)}, and {_size(free)} are free: export to OME-Zarr instead, "
-                "and open that."
+                f"A copy in memory would take {size_words(needed)}, and {size_words(free)} are free: export to "
+                "OME-Zarr instead, and open that."
             )
             return
         self.copy.setEnabled(False)
@@ -224,12 +223,11 @@ class ExportPanel(QWidget):
         self._end_copy()
         voxels, segments = copied
         known = segments.voxel_size_nm
-        first: VoxelSize = self._session.volume.origin_nm if known else (0.0, 0.0, 0.0)
         layer = Labels(
             voxels,
             name="segments (copy)",
             scale=known or (1.0, 1.0, 1.0),
-            translate=[a + b for a, b in zip(first, segments.start, strict=True)],
+            translate=list(segments.start),
             units=("nm" if known else "pixel",) * 3,
             axis_labels=("z", "y", "x"),
             metadata={"tokenunify": segments.provenance},
@@ -264,7 +262,7 @@ def _ids(text: str) -> tuple[int, ...]:
     return tuple(map(int, words))
 
 
-def _size(count: float) -> str:
+def size_words(count: float) -> str:
     """Return bytes for people, e.g. 3.2 GB."""
     for unit, size in (("GB", 1e9), ("MB", 1e6)):
         if count >= size:

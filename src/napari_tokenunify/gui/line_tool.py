@@ -41,10 +41,12 @@ class LineTool:
         Whose segmentation.
     marks : Marks
         Makes the layer.
+    painted : callable
+        Called after each stroke.
     """
 
-    def __init__(self, viewer: Viewer, session: Session, marks: Marks) -> None:
-        self._viewer, self._session, self._marks = viewer, session, marks
+    def __init__(self, viewer: Viewer, session: Session, marks: Marks, painted: Callable[[], None]) -> None:
+        self._viewer, self._session, self._marks, self._painted = viewer, session, marks, painted
         self._box = Box((0, 0, 0), (1, 1, 1))
         self.layer: Labels | None = None
 
@@ -69,6 +71,8 @@ class LineTool:
         if inside is None:
             raise ProofreadError("No segments are in the middle of the view: move it there, then paint the line.")
         self._box, self.layer = inside, self._marks.paint_line(inside)
+        if self.layer is not None:
+            self.layer.events.paint.connect(self._stroke)
 
     def end(self) -> None:
         """Take the brush away."""
@@ -81,6 +85,17 @@ class LineTool:
         """Wipe the line away; the brush stays, where the view is now."""
         if self.layer is not None:
             self.begin()
+
+    def take_back(self) -> None:
+        """Wipe the last stroke away."""
+        if self.layer is not None:
+            self.layer.undo()
+            self._painted()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is painted."""
+        return self.layer is None or not np.any(self.layer.data)
 
     @property
     def axis(self) -> int:
@@ -95,3 +110,6 @@ class LineTool:
             return None
         line, box, axis = np.asarray(self.layer.data) > 0, self._box, self.axis
         return lambda proofreading: plan_line(proofreading, line, box, axis)
+
+    def _stroke(self, _: object = None) -> None:
+        self._painted()

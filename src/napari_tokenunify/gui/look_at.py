@@ -28,6 +28,19 @@ def show_section(viewer: Viewer, volume: Volume, section: int) -> None:
     viewer.dims.set_point(viewer.dims.ndim - 3, start[0] + section * size[0])
 
 
+def stand_at(viewer: Viewer, place: tuple[float, float, float]) -> None:
+    """Bring a place (z, y, x), in the viewer's unit, into the middle of the view, as near or far as that is."""
+    first = viewer.dims.ndim - 3
+    displayed = [axis - first for axis in viewer.dims.displayed if axis >= first]
+    hidden = [axis for axis in range(3) if axis not in displayed]
+    if hidden:
+        viewer.dims.set_point([first + axis for axis in hidden], [place[axis] for axis in hidden])
+    camera = getattr(viewer, "scene", viewer).camera  # at another place since napari 0.9
+    centre = list(camera.center)
+    centre[-len(displayed) :] = [place[axis] for axis in displayed]
+    camera.center = tuple(centre)
+
+
 def look_at(viewer: Viewer, volume: Volume, box: Box) -> None:
     """Bring a box into the middle of the view, and near enough to be seen.
 
@@ -42,15 +55,10 @@ def look_at(viewer: Viewer, volume: Volume, box: Box) -> None:
     """
     start, size = _grid(volume)
     middle = start + (np.add(box.start, box.stop) // 2) * size
+    stand_at(viewer, (float(middle[0]), float(middle[1]), float(middle[2])))
     first = viewer.dims.ndim - 3
     displayed = [axis - first for axis in viewer.dims.displayed if axis >= first]
-    hidden = [axis for axis in range(3) if axis not in displayed]
-    if hidden:
-        viewer.dims.set_point([first + axis for axis in hidden], [float(middle[axis]) for axis in hidden])
     camera = getattr(viewer, "scene", viewer).camera  # at another place since napari 0.9
-    centre = list(camera.center)
-    centre[-len(displayed) :] = [float(middle[axis]) for axis in displayed]
-    camera.center = tuple(centre)
     extent = max(float(max(8, box.shape[axis]) * size[axis]) for axis in displayed)
     if not _FINE[0] <= extent * camera.zoom <= _FINE[1]:
         camera.zoom = _PIXELS / extent

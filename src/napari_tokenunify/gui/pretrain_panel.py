@@ -30,7 +30,7 @@ from napari_tokenunify.gui.helped_panel import HelpedPanel
 from napari_tokenunify.gui.listening import listen
 from napari_tokenunify.gui.model_words import PARAMETERS, short_name
 from napari_tokenunify.gui.reconstructions import Reconstructions
-from napari_tokenunify.gui.volume_list import VolumeList, extent_words
+from napari_tokenunify.gui.volume_list import Listed, VolumeList, listed_volume
 from napari_tokenunify.jobs import JobState
 from napari_tokenunify.network.presets import NETWORK_PRESETS
 from napari_tokenunify.train.pretraining.recipes import load_recipe, recipe_names
@@ -43,7 +43,6 @@ if TYPE_CHECKING:
     from napari_tokenunify.train.pretraining.recipes import Recipe
 
 _ADVANCED: Final = (
-    "voxel_size",
     "resample",
     "hold_out",
     "steps",
@@ -153,7 +152,6 @@ class PretrainPanel(QWidget):
     def form(self) -> Form:
         """All other settings; made when somebody asks for them."""
         form, layout = Form(PretrainConfig, _ADVANCED), self.layout()
-        form["voxel_size"].value = (self._session.state.voxel_size if self._session.is_open else None) or ""
         form.native.setVisible(False)
         if isinstance(layout, QVBoxLayout):
             layout.insertWidget(layout.indexOf(self.more) + 1, form.native)
@@ -170,11 +168,12 @@ class PretrainPanel(QWidget):
         if not self.volumes.addresses:
             raise ConfigError("There is no volume to learn from: add one.")
         values: dict[str, Any] = {}
-        if "form" in self.__dict__:  # else all is as the project and the Config have it
+        if "form" in self.__dict__:  # else all is as the Config has it
             values = self.form.config(volumes=("-",), out="-").model_dump(include=set(_ADVANCED))
         return self._session.pretrain_config(
             **values,
             volumes=self.volumes.addresses,
+            voxel_size=self.volumes.voxel_sizes(),
             recipe=self.recipe.currentData(),
             model=self.model.currentData(),
             minutes=self.minutes.value(),
@@ -215,12 +214,10 @@ class PretrainPanel(QWidget):
             return
         state = self._session.state
         try:
-            words = extent_words(self._session.volume)
+            own = listed_volume(state.volume, self._session.volume, state.voxel_size or "")
         except TokenUnifyError:  # was said when the project was opened
-            words = ""
-        self.volumes.start_with(state.volume, words)
-        if "form" in self.__dict__:
-            self.form["voxel_size"].value = state.voxel_size or ""
+            own = Listed(state.volume, given=state.voxel_size or "")
+        self.volumes.start_with(own)
         self._list_models()
         preset = state.model if state.model in NETWORK_PRESETS else PretrainConfig.model_fields["model"].default
         self.model.setCurrentIndex(self.model.findData(preset))

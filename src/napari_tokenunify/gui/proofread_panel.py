@@ -18,12 +18,15 @@ from napari_tokenunify.geometry import Box
 from napari_tokenunify.gui.copy_buttons import CopyButtons
 from napari_tokenunify.gui.edit_history import EditHistory
 from napari_tokenunify.gui.improve_box import ImproveBox
+from napari_tokenunify.gui.kept_segmentations import KeptSegments
 from napari_tokenunify.gui.listening import listen
 from napari_tokenunify.gui.look_at import look_at
 from napari_tokenunify.gui.proofread_keys import StepKeys, key_words
 from napari_tokenunify.gui.proofread_marks import COLOURS, Marks
+from napari_tokenunify.gui.proofread_rows import row_of
 from napari_tokenunify.gui.proofread_tools import ProofreadTools
 from napari_tokenunify.gui.proofread_words import NO_SEGMENTS
+from napari_tokenunify.gui.side_views import SideViewsButton
 from napari_tokenunify.gui.suggestion_queue import SuggestionQueue
 from napari_tokenunify.gui.surface_view import SurfaceView
 from napari_tokenunify.pipeline import STAGES
@@ -62,8 +65,10 @@ class ProofreadPanel(QWidget):
         self.queue = SuggestionQueue(bench.editing, lambda: self.tools.threshold)
         self.history = EditHistory(bench.editing)
         self.improve = ImproveBox(bench.session, bench.improvement)
+        self.kept = KeptSegments(bench.session)
         self.solid = QPushButton()
         self.solid.setToolTip("The surfaces of the segments that stand out, made in the background.")
+        self.sides = SideViewsButton(bench.viewer)
         self.copy = CopyButtons(self._stage, self.config)
         self.keys = StepKeys(bench.viewer, {**self.tools.actions(), **self.queue.actions()})
         self._lay_out()
@@ -76,13 +81,14 @@ class ProofreadPanel(QWidget):
         help_line.setToolTip("They work while this step is shown and the pointer was last in the view.")
         layout = QVBoxLayout(self)
         layout.addWidget(self.tools)
-        layout.addWidget(self.solid)
+        layout.addLayout(row_of(self.solid, self.sides))
         layout.addWidget(help_line)
         layout.addWidget(self.copy)
         for title, part in (("Likely errors", self.queue), ("History", self.history), ("Improve", self.improve)):
             box = QGroupBox(title)
             QVBoxLayout(box).addWidget(part)
             layout.addWidget(box)
+        layout.addWidget(self.kept)
         layout.addStretch()
 
     def _connect(self) -> None:

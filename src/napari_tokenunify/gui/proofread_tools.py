@@ -22,6 +22,7 @@ from napari_tokenunify.gui.proofread_rows import row_of, tool_button
 from napari_tokenunify.gui.proofread_words import (
     CUT,
     DONE,
+    LOOKING,
     MERGE,
     MODES,
     NO_SEGMENTS,
@@ -88,7 +89,7 @@ class ProofreadTools(QWidget):
         self.chosen: Chosen | None = None
         self._groups: list[list[Triple]] = [[]]
         self._side, self._is_asked, self._asks, self._news = 0, False, 0, ""
-        self.line = LineTool(viewer, session, marks)
+        self.line = LineTool(viewer, session, marks, self._stroke)
         self._make_widgets()
         self._lay_out()
         self._connect()
@@ -192,7 +193,10 @@ class ProofreadTools(QWidget):
             self._tell()
 
     def take_back(self) -> None:
-        """Forget the last point."""
+        """Forget the last point, or wipe the last stroke away."""
+        if self.mode == CUT:
+            self.line.take_back()
+            return
         group = self._groups[self._side if self.mode == SPLIT else 0]
         if not group and self.mode == SPLIT:
             group = self._groups[1 - self._side]
@@ -224,6 +228,7 @@ class ProofreadTools(QWidget):
 
     def rest(self) -> None:
         """Let go of everything, as the user looks at something else."""
+        self.line.end()
         self.escape()
         self.modes[PICK].setChecked(True)
         self._marks.remove()
@@ -311,10 +316,21 @@ class ProofreadTools(QWidget):
 
         self._ask(lambda p: p.plan("comment", places, text=text), noted)
 
-    def _plan_cut(self) -> None:
+    def _plan_cut(self, failed: Callable[[str], None] = show_error) -> None:
         work = self.line.planner()
         if work is not None:
-            self._ask(work, self._planned, show_error)
+            self._ask(work, self._planned, failed)
+
+    def _stroke(self) -> None:
+        """See at once what falls apart along the line, as far as it is painted."""
+        self._forget()
+        self._news = LOOKING
+        self._plan_cut(self._not_yet)
+
+    def _not_yet(self, sentence: str) -> None:
+        """Say why a line divides nothing; it may not be finished."""
+        self._news = sentence
+        self._tell()
 
     def _ask(
         self,
@@ -328,7 +344,7 @@ class ProofreadTools(QWidget):
         self._tell()
         self._editing.ask(
             self,
-            work,
+            lambda p: work(p) if turn == self._asks else None,
             lambda found: then(found) if turn == self._asks else None,
             lambda sentence: (failed or self._refused)(sentence) if turn == self._asks else None,
         )
@@ -390,6 +406,8 @@ class ProofreadTools(QWidget):
             return about_plan(self.plan, is_asked=self._is_asked)
         if self.chosen is not None and self.mode == PICK:
             return about_chosen(self.chosen)
+        if self.mode == CUT and not self.line.is_empty:
+            return self._news
         return f"{self._news} {self._step()}".strip()
 
     def _step(self) -> str:

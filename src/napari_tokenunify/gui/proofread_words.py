@@ -20,7 +20,7 @@ HINTS: Final = {
     PICK: "Click a segment.",
     MERGE: "Click two segments that are one neuron.",
     SPLIT: "Click on one side of a wrong connection; then T, and the other side.",
-    CUT: "Paint a line through one fragment, from edge to edge; then press Enter.",
+    CUT: "Paint a line through one fragment, from edge to edge; its two sides are shown after each stroke.",
 }
 SIDES: Final = ("orange", "blue")
 SIDE_COLOURS: Final = ("#ff9a2e", "#4aa3ff")
@@ -34,6 +34,7 @@ DONE: Final = {
     "unlock": "Unlocked.",
     "comment": "Noted.",
 }
+LOOKING: Final = "Looking what falls on which side..."
 NO_SEGMENTS: Final = "There are no segments yet: make them in the step Segment."
 _ENTER: Final = "Enter: do it, Esc: drop it"
 

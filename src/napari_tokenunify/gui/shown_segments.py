@@ -53,11 +53,6 @@ class ShownSegments(SegmentView):
         self.move(threshold)
 
     @property
-    def table(self) -> NDArray[np.uint64]:
-        """Segment of each fragment as shown, uint64 (nodes + 1,)."""
-        return self._table
-
-    @property
     def movable(self) -> float | None:
         """The threshold that is shown; None where the method has none to move."""
         return self.threshold if self.segmentation.spec["has_tree"] else None

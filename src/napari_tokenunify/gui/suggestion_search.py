@@ -72,9 +72,7 @@ class Search:
 
 def search(proofreading: Proofreading, threshold: float | None, answers: Sequence[Decision]) -> Search:
     """Rank the likely errors of what is shown now."""
-    from napari_tokenunify.export.meshes import fragment_boxes
-
-    boxes = fragment_boxes(proofread.EditedSegmentation.of(proofreading))
+    boxes = proofread.EditedSegmentation.of(proofreading).boxes
     found = proofread.suggest(
         proofreading.graph,
         proofreading.table(threshold),

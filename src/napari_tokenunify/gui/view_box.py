@@ -15,6 +15,18 @@ if TYPE_CHECKING:
     from napari_tokenunify.geometry import Triple
 
 
+def middle_of(viewer: Viewer) -> tuple[float, float, float]:
+    """Return the place (z, y, x) in the middle of what is on the screen, in the viewer's unit."""
+    centre = list(viewer.dims.point[-3:])
+    displayed = [axis - (viewer.dims.ndim - 3) for axis in viewer.dims.displayed]
+    camera = getattr(viewer, "scene", viewer).camera  # at another place since napari 0.9
+    for axis, place in zip(displayed, camera.center[-len(displayed) :], strict=True):
+        if 0 <= axis < 3:
+            centre[axis] = place
+    z, y, x = map(float, centre)
+    return z, y, x
+
+
 def visible_box(viewer: Viewer, volume: Volume, most: Triple) -> Box | None:
     """Return the box of a volume around the middle of what is on the screen.
 
@@ -34,12 +46,7 @@ def visible_box(viewer: Viewer, volume: Volume, most: Triple) -> Box | None:
     """
     size = np.array(volume.voxel_size_nm or (1.0, 1.0, 1.0))
     start = np.array(volume.origin_nm if volume.voxel_size_nm else (0.0, 0.0, 0.0))
-    centre = np.array(viewer.dims.point[-3:], float)
-    displayed = [axis - (viewer.dims.ndim - 3) for axis in viewer.dims.displayed]
-    camera = getattr(viewer, "scene", viewer).camera  # at another place since napari 0.9
-    for axis, place in zip(displayed, camera.center[-len(displayed) :], strict=True):
-        if 0 <= axis < 3:
-            centre[axis] = place
+    centre = np.array(middle_of(viewer))
     middle = np.floor((centre - start) / size).astype(int)
     if ((middle < 0) | (middle >= volume.shape)).any():
         return None

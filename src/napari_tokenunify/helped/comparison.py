@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import time
-from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -20,6 +19,7 @@ from napari_tokenunify.geometry import parse_voxel_size
 from napari_tokenunify.helped.places import keep_apart
 from napari_tokenunify.helped.scoring import SCORES, scores_of
 from napari_tokenunify.helped.table import Trained, rows_of, verdict, write_table
+from napari_tokenunify.helped.told import told
 from napari_tokenunify.network.card import read_card
 from napari_tokenunify.network.installed import find_model, installed_models
 from napari_tokenunify.network.peak_memory import peak_memory_mb
@@ -37,8 +37,7 @@ if TYPE_CHECKING:
     from napari_tokenunify.network.card import ModelCard
 
 _FREE_TO_CHANGE: Final = {"out", "seeds", "workers", "device"}
-_PARTS: Final = 1000  # of a training and its scores, for the progress
-_TRAINING: Final = 0.9  # of them, the training's
+_TRAINING: Final = 0.9  # of a training and its scores
 
 
 def compare_pretraining(config: ComparePretrainingConfig) -> Generator[Event, None, dict[str, Any]]:
@@ -215,9 +214,10 @@ class _Work:
         record = folder / "scores.json"
         if not record.exists():
             what = f"{start.name}, seed {seed}"
-            result = yield from self._told(finetune(self._training(start, seed)), number, 0, _TRAINING, what)
+            total = len(self.starts) * self.config.seeds
+            result = yield from told(finetune(self._training(start, seed)), number, _TRAINING, total, what)
             found = scores_of(result["model"], self.config, self.volume, self.kept, folder / "places")
-            scores = yield from self._told(found, number, _TRAINING, 1 - _TRAINING, f"{what}, scores")
+            scores = yield from told(found, number + _TRAINING, 1 - _TRAINING, total, f"{what}, scores")
             plan = json.loads(RunPaths(folder).settings.read_text(encoding="utf-8"))["plan"]
             about = {name: result[name] for name in ("parts", "steps", "seconds")}
             one = Trained(start.name, seed, scores, {**about, "learning_rate": plan["learning_rate"]})
@@ -248,21 +248,6 @@ class _Work:
                 "out": str(folder),
             }
         )
-
-    def _told(
-        self, stage: Generator[Event, None, Any], number: int, begins: float, share: float, what: str
-    ) -> Generator[Event, None, Any]:
-        """Drive a stage; of what it says, pass on how far it is, in terms of the whole."""
-        total = _PARTS * len(self.starts) * self.config.seeds
-        with closing(stage):  # a training that is stopped writes its checkpoint here
-            while True:
-                try:
-                    event = next(stage)
-                except StopIteration as end:
-                    return end.value
-                if isinstance(event, Progress):
-                    done = begins + share * event.done / max(1, event.total)
-                    yield Progress(round(_PARTS * (number + done)), total, what)
 
 
 def _sentences(

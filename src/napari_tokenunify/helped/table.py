@@ -134,9 +134,9 @@ def write_table(folder: Path, trained: Sequence[Trained], sentences: Sequence[st
         )
         for row in rows
     ]
-    table = _markdown((*head, "seeds", "steps", "minutes", "learning rate", "what learns"), lines)
+    table = markdown((*head, "seeds", "steps", "minutes", "learning rate", "what learns"), lines)
     each = [(one.start, str(one.seed), *(_number(one.scores.get(name)) for name in names)) for one in trained]
-    seeds = _markdown((head[0], "seed", *head[1:]), each)
+    seeds = markdown((head[0], "seed", *head[1:]), each)
     text = "\n\n".join(["# Did pre-training help?", table, *sentences, "## Each training", seeds])
     with whole_file(folder / "table.md", TrainError) as part:
         part.write_text(text + "\n", encoding="utf-8")
@@ -162,7 +162,8 @@ def _as_csv(trained: Sequence[Trained]) -> str:
     return text.getvalue()
 
 
-def _markdown(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
+def markdown(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
+    """Return a table of cells as Markdown."""
     lines = [head, ("---",) * len(head), *rows]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 

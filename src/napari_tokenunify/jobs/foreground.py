@@ -86,6 +86,11 @@ def _begin(folder: Path, spec: JobSpec) -> Generator[Event, None, Job]:
         job.start()
         return job
     job = Job(folder)
+    if job.spec.grown_into(spec):
+        yield Message(f"Adding to the job in {folder}: {_difference(job.spec, spec)}.")
+        job.grow(spec)
+        job.start()
+        return job
     if not job.spec.same_work(spec):
         raise JobError(
             f"{folder}: holds a job of other settings ({_difference(job.spec, spec)}); choose another folder with "

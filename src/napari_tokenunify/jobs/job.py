@@ -70,6 +70,20 @@ class Job:
         files.write_spec(spec)
         return cls(files.folder)
 
+    def grow(self, spec: JobSpec) -> None:
+        """Take other settings for the next start.
+
+        Raises
+        ------
+        JobError
+            If it is at work, or the settings are of another job.
+        """
+        if not self.poll().state.final:
+            raise JobError(f"{self.folder}: is at work; stop it first: napari-tokenunify jobs stop {self.folder}")
+        if not self.spec.grown_into(spec):
+            raise JobError(f"{self.folder}: holds a job of other settings; choose another folder.")
+        self._files.write_spec(spec)
+
     def start(self) -> None:
         """Start a worker and return at once.
 

@@ -78,6 +78,20 @@ class JobSpec(Config):
         """Whether two jobs do the same, wherever and whenever they run."""
         return (self.stage, self.config) == (other.stage, other.config)
 
+    def grown_into(self, other: JobSpec) -> bool:
+        """Whether another job does the same and more, so that it can go on in the folder of this one."""
+        changed = {name for name in other.config if other.config[name] != self.config.get(name)}
+        if self.stage != other.stage or not changed or not changed <= set(STAGES[self.stage].grows):
+            return False
+        return all(_is_more(other.config[name], self.config[name]) for name in changed)
+
+
+def _is_more(value: Any, before: Any) -> bool:
+    """Compare two numbers, or two lists of which the first has to hold all of the second."""
+    if isinstance(before, list):
+        return bool(before) and set(before) <= set(value)
+    return bool(value > before)
+
 
 class JobState(StrEnum):
     """How a job stands; `docs/jobs.md` has the diagram."""

@@ -128,6 +128,15 @@ def weights_file(path: str | Path) -> Path:
     return path if path.suffix == ".safetensors" else path / WEIGHTS
 
 
+def head_file(weights: Path) -> Path:
+    """Return where the head for next tokens of pre-trained weights lies, if they have one.
+
+    It has the name of the weights, in `heads/`: beside `checkpoints/` in a run, beside the weights elsewhere.
+    """
+    folder = weights.parent.parent if weights.parent.name == "checkpoints" else weights.parent
+    return folder / "heads" / weights.name
+
+
 def read_card(path: str | Path) -> ModelCard:
     """Read the card inside a file of weights, without reading the weights.
 

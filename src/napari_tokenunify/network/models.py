@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from napari_tokenunify.errors import ConfigError, ModelError
 from napari_tokenunify.events import Message, Progress
 from napari_tokenunify.geometry import parse_voxel_size
-from napari_tokenunify.network.card import ModelCard, read_card
+from napari_tokenunify.network.card import ModelCard, head_file, read_card, weights_file
 from napari_tokenunify.network.installed import (
     OFFICIAL,
     InstalledModel,
@@ -22,9 +22,12 @@ from napari_tokenunify.network.installed import (
     installed_models,
     models_folder,
 )
+from napari_tokenunify.project import whole_file
 
 if TYPE_CHECKING:
     from collections.abc import Generator
+
+    from torch import Tensor
 
     from napari_tokenunify.affinities import Offset
     from napari_tokenunify.config import (
@@ -39,6 +42,7 @@ if TYPE_CHECKING:
     from napari_tokenunify.network.hub import HubFile
 
 OFFICIAL_REPOSITORY: Final = "cyd0806/TokenUnify"
+_PRETRAINED: Final = "Pre-trained without labels; fine-tune it before use."
 _NAME: Final = re.compile(r"[A-Za-z0-9_+-][A-Za-z0-9._+-]*")
 
 
@@ -121,8 +125,8 @@ def import_model(config: ModelsImportConfig) -> Generator[Event, None, dict[str,
     Returns
     -------
     dict
-        `name`, `out` (the folder), `loaded` (how many tensors of how many), and the names of those that were
-        `missing`, `mismatched` and `skipped`.
+        `name`, `out` (the folder), `loaded` (how many tensors of how many), `head` (what became of a head for next
+        tokens), and the names of the tensors that were `missing`, `mismatched` and `skipped`.
     """
     _check_name(config.name)
     if config.name in installed_models():
@@ -162,12 +166,13 @@ def export_model(config: ModelsExportConfig) -> Generator[Event, None, dict[str,
     yield Progress(0, 1, f"reading {weights.name}")
     from napari_tokenunify.network.bioimageio import export_bioimageio
     from napari_tokenunify.network.checkpoint import load_checkpoint
-    from napari_tokenunify.network.official import export_pth
+    from napari_tokenunify.network.official import HEAD_SHAPES, export_pth
 
     module, card = load_checkpoint(weights)
     yield Progress(0, 1, f"writing {out.name}")
     if out.suffix == ".pth":
-        export_pth(out, module, card)
+        head = _head_beside(weights)
+        export_pth(out, module, card, head if head.keys() == HEAD_SHAPES.keys() else None)
     else:
         export_bioimageio(out, module, card, authors=config.authors)
     yield Progress(1, 1, f"wrote {out.name}")
@@ -179,25 +184,42 @@ def _store(
 ) -> Generator[Event, None, dict[str, Any]]:
     """Read weights, ours or official, and save them as ours with what is known of them."""
     yield Progress(0, 2, f"reading {path.name}")
+    from safetensors.torch import save_file
+
     from napari_tokenunify.network.checkpoint import save_checkpoint
-    from napari_tokenunify.network.official import read_official
+    from napari_tokenunify.network.official import HEAD_PREFIX, read_official
 
     module, report = read_official(path, **reading)
     yield Message(str(report))
     yield Progress(1, 2, f"writing {name}")
     if voxel_size_nm:
         module.config = module.config.replace(voxel_size_nm=voxel_size_nm)
-    card = report.card or ModelCard(network=module.config, source=path.name)
+    what = _PRETRAINED if module.config.offsets == ((0, 0, 0),) else ""
+    card = report.card or ModelCard(network=module.config, source=path.name, description=what)
     out = models_folder() / name
+    head = report.head or _head_beside(path)
+    if head:
+        with whole_file(head_file(weights_file(out)), ModelError) as part:
+            save_file({key: tensor.contiguous().clone() for key, tensor in head.items()}, part)
     save_checkpoint(out, module, card.replace(network=module.config, name=name, **facts))
+    not_whole = any(key.startswith(HEAD_PREFIX) for key in (*report.missing, *report.mismatched))
     return {
         "name": name,
         "out": str(out),
         "loaded": f"{len(report.matched)} of {report.wanted} tensors",
+        "head": "kept, to go on with pre-training" if head else "left out: it is not whole" if not_whole else "none",
         "missing": list(report.missing),
         "mismatched": list(report.mismatched),
         "skipped": list(report.skipped),
     }
+
+
+def _head_beside(weights: Path) -> dict[str, Tensor]:
+    """Return the head for next tokens that one of our own pre-trainings left beside its weights, if there is one."""
+    from napari_tokenunify.network.checkpoint import read_tensors
+
+    file = head_file(weights)
+    return read_tensors(file) if file.suffix == ".safetensors" and file.is_file() else {}
 
 
 def _installed_row(model: InstalledModel) -> dict[str, Any]:

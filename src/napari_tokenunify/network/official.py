@@ -8,7 +8,7 @@ layer adds its input and how many slices the third scan weaves are taken to be a
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -32,26 +32,42 @@ ENOUGH: Final = 0.9
 _INSIDE: Final = ("model", "model_weights", "state_dict", "model_state_dict")
 _PREFIXES: Final = ("module.", "_orig_mod.")  # of torch's DataParallel and compile
 _SHOWN: Final = 3
+HEAD_PREFIX: Final = "preciever."
+HEAD_SHAPES: Final = {
+    "conv1.weight": (12, 1, 3, 3, 3),
+    "conv1.bias": (12,),
+    "conv2.weight": (12, 12, 3, 3, 3),
+    "conv2.bias": (12,),
+    "conv3.weight": (1, 12, 3, 3, 3),
+    "conv3.bias": (1,),
+    "mlp.weight": (1024, 800),
+    "mlp.bias": (1024,),
+}
+"""The head for next tokens in files of the official pre-training; there, its names begin with `HEAD_PREFIX`."""
 
 
 @dataclass(frozen=True)
 class LoadReport:
     """What became of each tensor when weights were loaded; `str` gives it in a few lines.
 
+    Where a file has a head for next tokens, or a part of one, its tensors are told of as those of the network are.
+
     Attributes
     ----------
     source : str
         The file.
     matched : tuple of str
-        Tensors of the network that were loaded.
+        Tensors of the network that were loaded, and those of a whole head.
     missing : tuple of str
         Tensors of the network that the file does not have: they keep their random start.
     mismatched : tuple of str
         Tensors that the file has in another shape, with both shapes: they keep their random start.
     skipped : tuple of str
-        Tensors of the file that the network does not have.
+        Tensors of the file that the network does not have, and what fits of a head that is not whole.
     card : ModelCard or None
         What the file says of itself, if this package wrote it.
+    head : dict of str to Tensor
+        The weights of the head, by the names in `HEAD_SHAPES`; empty where there is none, or none that is whole.
     """
 
     source: str
@@ -60,10 +76,11 @@ class LoadReport:
     mismatched: tuple[str, ...]
     skipped: tuple[str, ...]
     card: ModelCard | None = None
+    head: Mapping[str, Tensor] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def wanted(self) -> int:
-        """Number of tensors that the network has."""
+        """Number of tensors that the network has, and the head, if there is one."""
         return len(self.matched) + len(self.missing) + len(self.mismatched)
 
     def __str__(self) -> str:
@@ -76,6 +93,8 @@ class LoadReport:
         ):
             if names:
                 lines.append(f"  {len(names)} {what}: {_some(names)}")
+        if self.head:
+            lines.append(f"  {len(self.head)} of them are the head for next tokens")
         return "\n".join(lines)
 
 
@@ -113,7 +132,7 @@ def read_official(
     tensors, card = _read_weights(path)
     module = build_network(card.network if card else infer_config(path, tensors, offsets))
     report = load_weights(module, tensors, source=str(path), allow_partial=allow_partial)
-    return module, replace(report, card=card)
+    return module, replace(_with_head(report, tensors), card=card)
 
 
 def load_weights(
@@ -177,7 +196,8 @@ def infer_config(path: Path, tensors: Mapping[str, Tensor], offsets: Sequence[Of
         )
     stages = range(len(widths))
     try:
-        (outputs,) = shapes.get("out.conv.conv.bias", (len(DEFAULT_OFFSETS),))
+        looks_at_one = any(name.startswith(HEAD_PREFIX) for name in shapes)
+        (outputs,) = shapes.get("out.conv.conv.bias", (1 if looks_at_one else len(DEFAULT_OFFSETS),))
         return NetworkConfig(
             widths=widths,
             hidden=shapes.get(f"encoder{len(widths) + 1}.layer.conv1.conv.weight", (2 * widths[-1],))[0],
@@ -190,7 +210,9 @@ def infer_config(path: Path, tensors: Mapping[str, Tensor], offsets: Sequence[Of
         raise ModelError(f"{path}: its tensors have shapes that no TokenUnify network has.") from error
 
 
-def export_pth(path: str | Path, module: TokenUnify, card: ModelCard | None = None) -> None:
+def export_pth(
+    path: str | Path, module: TokenUnify, card: ModelCard | None = None, head: Mapping[str, Tensor] | None = None
+) -> None:
     """Write a plain `.pth` with the official keys under `model`, as the official code loads it.
 
     The official code applies a sigmoid to what the network gives, and knows neither `residual`, other `slices` nor
@@ -205,6 +227,8 @@ def export_pth(path: str | Path, module: TokenUnify, card: ModelCard | None = No
         On any device.
     card : ModelCard, optional
         What is known of it.
+    head : mapping of str to Tensor, optional
+        The official head for next tokens, by the names in `HEAD_SHAPES`.
 
     Raises
     ------
@@ -212,9 +236,33 @@ def export_pth(path: str | Path, module: TokenUnify, card: ModelCard | None = No
         If it cannot be written.
     """
     text = (card or ModelCard(network=module.config)).model_dump_json()
-    model = {name: tensor.detach().cpu() for name, tensor in module.state_dict().items()}
+    named = {f"{HEAD_PREFIX}{name}": tensor for name, tensor in (head or {}).items()}
+    model = {name: tensor.detach().cpu() for name, tensor in (module.state_dict() | named).items()}
     with whole_file(Path(path).expanduser(), ModelError) as part:
         torch.save({"model": model, CARD_KEY: text}, part)
+
+
+def _with_head(report: LoadReport, tensors: Mapping[str, Tensor]) -> LoadReport:
+    """Tell of the official head as well, if the file has any of it; it is taken as a whole or not at all."""
+    given = {name.removeprefix(HEAD_PREFIX): t for name, t in tensors.items() if name.startswith(HEAD_PREFIX)}
+    if not given:
+        return report
+    fitting = {name: given[name] for name, shape in HEAD_SHAPES.items() if name in given and given[name].shape == shape}
+    head = fitting if len(fitting) == len(HEAD_SHAPES) else {}
+    check_finite(head, f"{report.source}:")
+    others = {name: shape for name, shape in HEAD_SHAPES.items() if name in given and name not in fitting}
+    told = {f"{HEAD_PREFIX}{name}" for name in (*head, *others)}
+    return replace(
+        report,
+        matched=(*report.matched, *(f"{HEAD_PREFIX}{name}" for name in head)),
+        missing=(*report.missing, *(f"{HEAD_PREFIX}{name}" for name in HEAD_SHAPES if name not in given)),
+        mismatched=(
+            *report.mismatched,
+            *(f"{HEAD_PREFIX}{name} {_times(given[name].shape)} for {_times(s)}" for name, s in others.items()),
+        ),
+        skipped=tuple(name for name in report.skipped if name not in told),
+        head=head,
+    )
 
 
 def _read_weights(path: Path) -> tuple[dict[str, Tensor], ModelCard | None]:

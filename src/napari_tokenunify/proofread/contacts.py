@@ -43,6 +43,10 @@ class Graph(Protocol):
     def sizes(self) -> NDArray[np.int64]:
         """Voxels of each fragment, (nodes + 1,)."""
 
+    @property
+    def spread(self) -> NDArray[np.float32] | None:
+        """How much the answers to several orientations differ at each contact, 0..1, (E,); None if there was one."""
+
 
 @dataclass(frozen=True, eq=False)
 class Contacts:
@@ -56,6 +60,8 @@ class Contacts:
         Pairs of neighbouring voxels over which they touch in all.
     mean : ndarray of float64, shape (N,)
         Mean of the affinities there, 0..1.
+    spread : ndarray of float64, shape (N,)
+        Mean of how much the answers to several orientations differ there, 0..1; 0 where there was one.
     sizes : ndarray of int64, shape (N, 2)
         Voxels of each side.
     sides : ndarray of int64, shape (N, 2)
@@ -66,6 +72,7 @@ class Contacts:
     edge: NDArray[np.int64]
     count: NDArray[np.float64]
     mean: NDArray[np.float64]
+    spread: NDArray[np.float64]
     sizes: NDArray[np.int64]
     sides: NDArray[np.int64]
 
@@ -141,13 +148,14 @@ def between_segments(graph: Graph, table: NDArray[np.uint64], apart: NDArray[np.
     keys = np.minimum(first, second) * base + np.maximum(first, second)
     order = np.argsort(keys)
     begins = np.flatnonzero(np.diff(keys[order], prepend=keys.max(initial=0) + np.uint64(1)))
-    edge, count, mean = _added_up(rows[order], np.append(begins, len(order)), graph.count, graph.mean)
+    groups = rows[order], np.append(begins, len(order))
+    edge, count, mean, spread = _added_up(*groups, graph.count, graph.mean, _spread(graph))
     sides = table[graph.edges[edge]]
     known = np.sort(table[apart], axis=1)
     kept = ~np.isin(keys[order][begins], known[:, 0] * base + known[:, 1])
     voxels = np.bincount(table.astype(np.int64), graph.sizes).astype(np.int64)
     sides = sides.astype(np.int64)
-    return Contacts(edge, count, mean, voxels[sides], sides)[kept]
+    return Contacts(edge, count, mean, spread, voxels[sides], sides)[kept]
 
 
 def within_segments(graph: Graph, table: NDArray[np.uint64], together: NDArray[np.uint64]) -> Cuts:
@@ -176,31 +184,37 @@ def within_segments(graph: Graph, table: NDArray[np.uint64], together: NDArray[n
     )
     order, parent, upward = _walk(edges, tree, graph.nodes)
     head, depth, below, voxels = _paths(order, parent, graph.sizes)
-    crossing = np.zeros((graph.nodes + 1, 3))
-    values = np.stack([graph.count[rows], graph.count[rows] * graph.mean[rows], np.zeros(len(rows))], axis=1)
+    crossing = np.zeros((graph.nodes + 1, 4))
+    count = graph.count[rows]
+    values = np.stack([count, count * graph.mean[rows], count * _spread(graph)[rows], np.zeros(len(rows))], axis=1)
     _cross(edges[rows], values, parent, head, depth, crossing)
     known = together[table[together[:, 0]] == table[together[:, 1]]].astype(np.int64)
-    _cross(known, np.tile([0.0, 0.0, 1.0], (len(known), 1)), parent, head, depth, crossing)
+    _cross(known, np.tile([0.0, 0.0, 0.0, 1.0], (len(known), 1)), parent, head, depth, crossing)
     _sum_up(order, parent, crossing)
     place = np.empty(graph.nodes + 1, np.int64)
     place[order] = np.arange(len(order))
-    node = order[(parent[order] >= 0) & (crossing[order, 2] < 0.5)]
+    node = order[(parent[order] >= 0) & (crossing[order, 3] < 0.5)]
     total = np.bincount(table.astype(np.int64), graph.sizes).astype(np.int64)[table[node].astype(np.int64)]
     contacts = Contacts(
         upward[node],
         crossing[node, 0],
         crossing[node, 1] / crossing[node, 0],
+        crossing[node, 2] / crossing[node, 0],
         np.stack([voxels[node], total - voxels[node]], axis=1),
         np.stack([place[node], place[node] + below[node]], axis=1),
     )
     return Cuts(contacts, order)
 
 
+def _spread(graph: Graph) -> NDArray[np.float32]:
+    return np.zeros(len(graph.edges), np.float32) if graph.spread is None else graph.spread
+
+
 @compiled
-def _added_up(rows, begins, count, mean):  # type: ignore[no-untyped-def]
+def _added_up(rows, begins, count, mean, spread):  # type: ignore[no-untyped-def]
     """Add up contacts that belong together; `begins` says where each group starts in `rows`, and the last ends."""
     groups = len(begins) - 1
-    edge, total, mass = np.empty(groups, np.int64), np.zeros(groups), np.zeros(groups)
+    edge, total, mass, differ = np.empty(groups, np.int64), np.zeros(groups), np.zeros(groups), np.zeros(groups)
     for group in range(groups):
         strongest = -1.0
         for place in range(begins[group], begins[group + 1]):
@@ -208,10 +222,12 @@ def _added_up(rows, begins, count, mean):  # type: ignore[no-untyped-def]
             weight = count[row] * mean[row]
             total[group] += count[row]
             mass[group] += weight
+            differ[group] += count[row] * spread[row]
             if weight > strongest:
                 strongest, edge[group] = weight, row
         mass[group] /= total[group]
-    return edge, total, mass
+        differ[group] /= total[group]
+    return edge, total, mass, differ
 
 
 @compiled

@@ -97,6 +97,7 @@ class EditedSegmentation(Segmentation):
             "mean": now.mean,
             "largest": now.mean,
             "sizes": now.sizes,
+            "spread": now.spread,
         }
         return replace(graph, nodes=now.nodes, **parts)
 
@@ -109,28 +110,15 @@ class EditedSegmentation(Segmentation):
         """Return the table for a threshold, with the edits."""
         return self._edited(self._whole.at(threshold))
 
-    def boxes(self, whole: NDArray[np.int32]) -> NDArray[np.int32]:
-        """Return where each fragment lies at most, given where the undivided ones lie.
-
-        Parameters
-        ----------
-        whole : ndarray of int32, shape (n + 1, 6)
-            First voxel (z, y, x) and the one past the last of each fragment, as `export.fragment_boxes` finds them.
-
-        Returns
-        -------
-        ndarray of int32, shape (nodes + 1, 6)
-        """
+    @cached_property
+    def boxes(self) -> NDArray[np.int32]:
+        """Where each fragment lies, int32 (nodes + 1, 6); of a part, where the whole fragment lies."""
+        whole = self._whole.boxes
         boxes = np.zeros((self.nodes + 1, 6), np.int32)
         boxes[: len(whole)] = whole
         for cut in self._divided:
             boxes[list(cut.parts)] = boxes[cut.fragment]
         return boxes
-
-    @property
-    def unedited(self) -> Segmentation:
-        """The segmentation itself."""
-        return self._whole
 
     def _edited(self, table: NDArray[np.uint64]) -> NDArray[np.uint64]:
         return corrected(self._graph, with_parts(table, self._divided, self.nodes), self._constraints).table

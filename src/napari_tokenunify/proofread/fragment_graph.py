@@ -33,6 +33,8 @@ class FragmentGraph:
         Voxels of each fragment; entry 0 is 0.
     first : ndarray of int64, shape (nodes + 2,)
         The edges (u, v) of u are those from first[u] to first[u + 1].
+    spread : ndarray of float32, shape (E,), optional
+        How much the answers to several orientations differ at each contact, 0..1; as of RegionGraph.
     """
 
     edges: NDArray[np.uint64]
@@ -40,6 +42,7 @@ class FragmentGraph:
     mean: NDArray[np.float32]
     sizes: NDArray[np.int64]
     first: NDArray[np.int64]
+    spread: NDArray[np.float32] | None = None
 
     @property
     def nodes(self) -> int:
@@ -50,7 +53,7 @@ class FragmentGraph:
     def of(cls, segmentation: Segmentation) -> Self:
         """Take the graph of a segmentation; its arrays stay on the disk, beside 8 bytes a fragment."""
         graph = segmentation.graph
-        return cls._indexed(graph.edges, graph.count, graph.mean, segmentation.sizes)
+        return cls._indexed(graph.edges, graph.count, graph.mean, segmentation.sizes, graph.spread)
 
     @classmethod
     def _indexed(
@@ -59,10 +62,11 @@ class FragmentGraph:
         count: NDArray[np.float64],
         mean: NDArray[np.float32],
         sizes: NDArray[np.int64],
+        spread: NDArray[np.float32] | None = None,
     ) -> Self:
         first = np.searchsorted(edges[:, 0], np.arange(len(sizes) + 1, dtype=np.uint64)).astype(np.int64)
-        arrays: tuple[NDArray[Any], ...] = (edges, count, mean, sizes, first)
-        return cls(*(_read_only(array) for array in arrays))
+        arrays = _read_only(edges), _read_only(count), _read_only(mean), _read_only(sizes), _read_only(first)
+        return cls(*arrays, None if spread is None else _read_only(spread))
 
     def with_divided(self, divided: Sequence[FragmentCut], nodes: int) -> FragmentGraph:
         """Return the graph in which fragments are divided, one after the other.
@@ -80,25 +84,28 @@ class FragmentGraph:
         sizes[: len(self.sizes)] = self.sizes
         touched = {cut.fragment for cut in divided}
         kept = ~np.isin(self.edges, np.fromiter(touched, np.uint64, len(touched))).any(axis=1)
-        contacts: dict[tuple[int, int], tuple[float, float]] = {}
+        spread = np.zeros(len(self.edges), np.float32) if self.spread is None else self.spread
+        contacts: dict[tuple[int, int], tuple[float, float, float]] = {}
         for row in np.flatnonzero(~kept):
             u, v = self.edges[row].tolist()
-            contacts[u, v] = (float(self.count[row]), float(self.mean[row]))
+            contacts[u, v] = (float(self.count[row]), float(self.mean[row]), float(spread[row]))
         for cut in divided:
+            parts = (cut.fragment, *cut.parts)
+            before = {sum(pair) - cut.fragment: value[2] for pair, value in contacts.items() if cut.fragment in pair}
             contacts = {pair: value for pair, value in contacts.items() if cut.fragment not in pair}
-            contacts |= {(c.u, c.v): (c.count, c.mean) for c in cut.contacts}
-            for part, voxels in zip((cut.fragment, *cut.parts), cut.sizes, strict=True):
-                sizes[part] = voxels
+            for c in cut.contacts:  # what a part touches the whole did; the line itself nobody doubts
+                contacts[c.u, c.v] = (c.count, c.mean, before.get(c.u if c.v in parts else c.v, 0.0))
+            sizes[list(parts)] = cut.sizes
         pairs = np.array(list(contacts), np.uint64).reshape(-1, 2)
-        values = np.array(list(contacts.values())).reshape(-1, 2)
+        values = np.array(list(contacts.values())).reshape(-1, 3)
         edges = np.concatenate([self.edges[kept], pairs])
         order = np.lexsort((edges[:, 1], edges[:, 0]))
-        return self._indexed(
-            edges[order],
-            np.concatenate([self.count[kept], values[:, 0]])[order],
-            np.concatenate([self.mean[kept], values[:, 1].astype(np.float32)])[order],
-            sizes,
+        count = np.concatenate([self.count[kept], values[:, 0]])[order]
+        mean, spread = (
+            np.concatenate([old[kept], new.astype(np.float32)])[order]
+            for old, new in ((self.mean, values[:, 1]), (spread, values[:, 2]))
         )
+        return self._indexed(edges[order], count, mean, sizes, None if self.spread is None else spread)
 
     def contacts_of(self, fragment: int) -> list[tuple[int, float, float]]:
         """Return the neighbours of a fragment, each with the size of the contact and its mean affinity."""

@@ -4,8 +4,9 @@ The consequence of a merge or split of two sides of a and b voxels is the change
 ((a + b) log(a + b) - a log a - b log b) / n bits: just so much the variation of information falls where the edit is
 right, and rises where it is wrong. The chance comes from a logistic model of the contact: its mean affinity, its size
 and the size of the smaller side. So what is joined by a thin bridge is likely an error, and so is a small side that is
-left alone beside a broad contact. The answers of the user shift the model (maximum a posteriori), so that it adapts to
-network and tissue.
+left alone beside a broad contact. Where a network was asked in several orientations, an affinity on which its answers
+differ counts as less sure. The answers of the user shift the model (maximum a posteriori), so that it adapts to network
+and tissue.
 """
 
 from __future__ import annotations
@@ -55,6 +56,8 @@ class Decision:
         Pairs of voxels of the contact, and their mean affinity.
     voxels : int
         Size of the smaller side.
+    spread : float
+        How much the answers to several orientations differ at the contact.
     """
 
     kind: Kind
@@ -64,6 +67,7 @@ class Decision:
     count: float
     mean: float
     voxels: int
+    spread: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,6 +92,10 @@ class Suggestion:
         Chance times change of entropy, bits.
     reason : str
         What is suspicious, e.g. "thin bridge".
+    largest : tuple of int
+        The largest fragment of each side.
+    spread : float
+        How much the answers to several orientations differ at the contact, 0..1: twice their standard deviation.
     """
 
     kind: Kind
@@ -100,6 +108,7 @@ class Suggestion:
     score: float
     reason: str
     largest: tuple[int, int]
+    spread: float = 0.0
 
     @property
     def voxels(self) -> int:
@@ -109,14 +118,16 @@ class Suggestion:
     @property
     def sentence(self) -> str:
         """What is suspicious, with numbers."""
+        differ = f" ± {self.spread / 2:.2f}" if self.spread else ""
         return (
             f"{self.reason.capitalize()}: {self.sizes[0]:,} and {self.sizes[1]:,} voxels touch over {self.count:,.0f} "
-            f"pairs of voxels with a mean affinity of {self.mean:.2f}."
+            f"pairs of voxels with a mean affinity of {self.mean:.2f}{differ}."
         )
 
     def decided(self, *, accepted: bool) -> Decision:
         """Return the answer to it, for the next `suggest`."""
-        return Decision(self.kind, accepted, self.fragments, self.largest, self.count, self.mean, self.voxels)
+        contact = self.count, self.mean, self.voxels, self.spread
+        return Decision(self.kind, accepted, self.fragments, self.largest, *contact)
 
     def is_open(self, table: NDArray[np.uint64]) -> bool:
         """Return whether it still makes sense in another table, e.g. after edits elsewhere."""
@@ -172,6 +183,7 @@ class Suggestions:
             float(ranked.score[place]),
             reason_for(kind, count, mean, (a, b), None if self._ends is None else self._ends.of_sides(sides)),
             (x, y),
+            float(contacts.spread[place]),
         )
 
     def edits_left(self, voxels: float = WORTH_VOXELS) -> int:
@@ -320,15 +332,40 @@ def _known(constraints: Constraints, decided: Sequence[Decision]) -> tuple[NDArr
     )
 
 
-def _features(count: NDArray[np.float64], mean: NDArray[np.float64], voxels: NDArray[np.int64]) -> NDArray[np.float64]:
-    sure = sure_mean(count, mean)
+def moderated(sure: NDArray[np.float64], spread: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the logit of affinities, drawn to 0 where the answers to several orientations differ.
+
+    It is the logit of their mean under a Gaussian of that width around the logit (MacKay 1992, The evidence framework
+    applied to classification networks, Neural Computation 4).
+
+    Parameters
+    ----------
+    sure : ndarray of float64, shape (N,)
+        Affinities in 0..1, never 0 or 1.
+    spread : ndarray of float64, shape (N,)
+        Twice the standard deviation of the answers, 0..1.
+
+    Returns
+    -------
+    ndarray of float64, shape (N,)
+    """
+    width = spread / 2 / (sure * (1 - sure))
+    logit: NDArray[np.float64] = np.log(sure / (1 - sure)) / np.sqrt(1 + np.pi / 8 * width**2)
+    return logit
+
+
+def _features(
+    count: NDArray[np.float64], mean: NDArray[np.float64], spread: NDArray[np.float64], voxels: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    logit = moderated(sure_mean(count, mean), spread)
     smaller = np.log2(np.maximum(voxels, 1))
-    return np.stack([np.ones(len(count)), np.log(sure / (1 - sure)), np.log2(np.maximum(count, 1)), smaller], axis=1)
+    return np.stack([np.ones(len(count)), logit, np.log2(np.maximum(count, 1)), smaller], axis=1)
 
 
 def _same(contacts: Contacts, weights: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the chance that both sides are one neuron."""
-    features = _features(contacts.count, contacts.mean, contacts.sizes.min(axis=1, initial=np.iinfo(np.int64).max))
+    smaller = contacts.sizes.min(axis=1, initial=np.iinfo(np.int64).max)
+    features = _features(contacts.count, contacts.mean, contacts.spread, smaller)
     return _logistic(features @ weights)
 
 
@@ -341,6 +378,7 @@ def _weights(kind: Kind, decided: Sequence[Decision]) -> NDArray[np.float64]:
     features = _features(
         np.array([answer.count for answer in answers]),
         np.array([answer.mean for answer in answers]),
+        np.array([answer.spread for answer in answers]),
         np.array([answer.voxels for answer in answers]),
     )
     same = np.array([answer.accepted == (kind == "merge") for answer in answers], np.float64)

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from napari_tokenunify.data.annotations import open_annotations
 from napari_tokenunify.data.volume import open_volume
-from napari_tokenunify.errors import ProofreadError
+from napari_tokenunify.errors import ConfigError, ProofreadError
 from napari_tokenunify.events import Message
-from napari_tokenunify.geometry import parse_voxel_size
+from napari_tokenunify.geometry import Box, parse_voxel_size
 from napari_tokenunify.proofread.carrying import carry_over
 from napari_tokenunify.proofread.joining import join_logs
+from napari_tokenunify.proofread.lines import drawn_line, painted_line, plan_along
 from napari_tokenunify.proofread.log_files import read_log, restore_log, write_log
 from napari_tokenunify.proofread.proofreading import Proofreading
 from napari_tokenunify.proofread.training_labels import BOUNDARY, TrainingLabels, write_training_labels
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
         ProofreadCarryConfig,
         ProofreadCommentConfig,
         ProofreadConfig,
+        ProofreadCutConfig,
         ProofreadGoConfig,
         ProofreadLabelsConfig,
         ProofreadLogConfig,
@@ -32,7 +34,9 @@ if TYPE_CHECKING:
         ProofreadStepsConfig,
     )
     from napari_tokenunify.events import Event
+    from napari_tokenunify.geometry import Triple
     from napari_tokenunify.proofread.edits import Edit, Kind, Place
+    from napari_tokenunify.proofread.lines import Line
 
     Stage = Generator[Event, None, dict[str, Any]]
 
@@ -50,6 +54,20 @@ def split(config: ProofreadSplitConfig) -> Stage:
 def detach(config: ProofreadAtConfig) -> Stage:
     """Take one fragment out of its segment."""
     return _edited("detach", config, [_places(config.at)])
+
+
+def cut(config: ProofreadCutConfig) -> Stage:
+    """Divide a fragment along a line."""
+    if (config.along is None) == (config.mask is None):
+        raise ConfigError("Say where the line is: --along or --mask, one of them.")
+    with _open(config) as proofreading:
+        axis = None if config.through == "nothing" else "zyx".index(config.through)
+        edit = plan_along(proofreading, _line(config, proofreading.segmentation.shape), axis, config.fragment)
+        proofreading.commit(edit)
+        yield Message(_described(edit)["message"])
+        parts = [] if edit.division is None else [edit.division.fragment, *edit.division.parts]
+        voxels = [] if edit.division is None else list(edit.division.sizes)
+        return {**_result(proofreading, edit), "fragments": parts, "voxels": voxels}
 
 
 def delete(config: ProofreadAtConfig) -> Stage:
@@ -167,6 +185,16 @@ def _edited(kind: Kind, config: ProofreadAtConfig | ProofreadSplitConfig, places
         segments = sorted({int(table[fragment]) for fragment in named})
         yield Message(_described(edit)["message"])
         return {**_result(proofreading, edit), "segments": segments}
+
+
+def _line(config: ProofreadCutConfig, shape: Triple) -> Line:
+    """Return the line that a Config names, and its box."""
+    if config.mask is not None:
+        return painted_line(open_volume(config.mask), Box.parse(config.box) if config.box else Box.whole(shape))
+    corners = [place for place in _places(config.along or "") if not isinstance(place, int)]
+    if config.box is not None or len(corners) < len((config.along or "").split()):
+        raise ConfigError("--along takes voxels z,y,x and no fragments, and --box goes with --mask alone.")
+    return drawn_line(corners)
 
 
 def _moved(config: ProofreadStepsConfig, verb: str) -> Stage:

@@ -19,6 +19,7 @@ from napari_tokenunify.project import whole_folder
 from napari_tokenunify.segment.affinity_writer import (
     DTYPES,
     KEY,
+    UNCERTAINTY,
     WORK,
     AffinityLayout,
     AffinityWriter,
@@ -56,12 +57,16 @@ class AffinityStore:
         (z, y, x) in nm; None if unknown.
     origin : tuple of int
         The voxel (z, y, x) of the volume that the first voxel here is: not 0, 0, 0 where a box was predicted.
+    origin_nm : tuple of float
+        Corner (z, y, x) in nm of the volume's first voxel.
     complete : bool
         Whether all of it is there, as it was when the store was opened.
     failed : tuple of Box
         What could not be predicted, in voxels of the store.
     settings : dict
         What the affinities were made of and how; empty if they are not ours.
+    has_spread : bool
+        Whether it was kept how much the answers to several orientations of a tile differ.
     """
 
     path: str
@@ -69,9 +74,11 @@ class AffinityStore:
     offsets: tuple[Offset, ...]
     voxel_size_nm: VoxelSize | None
     origin: Triple = (0, 0, 0)
+    origin_nm: VoxelSize = (0.0, 0.0, 0.0)
     complete: bool = True
     failed: tuple[Box, ...] = ()
     settings: dict[str, Any] = field(default_factory=dict)
+    has_spread: bool = False
     _level: Level | None = field(default=None, repr=False)
     _folder: Path | None = field(default=None, repr=False)  # of a store that is ours
 
@@ -118,6 +125,29 @@ class AffinityStore:
         if block.dtype != np.uint8:
             self._check_range(affinities, box)
         return affinities
+
+    def read_spread(self, box: Box) -> NDArray[np.float32]:
+        """Read how much the answers to several orientations differ in a box; only where `has_spread`.
+
+        Parameters
+        ----------
+        box : Box
+            What to read, in voxels of the store; must lie inside.
+
+        Returns
+        -------
+        ndarray of float32, shape (Z, Y, X) of the box
+            Twice the standard deviation of the affinities at a voxel, the largest of the channels: 0..1.
+
+        Raises
+        ------
+        SegmentError
+            If it is damaged.
+        """
+        try:
+            return decode(open_volume(f"{self._folder}::{UNCERTAINTY}").read(box))
+        except VolumeError as error:
+            raise SegmentError(f"{self.path}: {error.problem}") from error
 
     def missing(self, box: Box | None = None) -> tuple[Box, ...]:
         """Return the blocks that are not there, of the store or of the part of it that `box` touches.
@@ -205,17 +235,21 @@ def open_affinities(path: str | Path, offsets: Sequence[Offset] | None = None) -
     channels = level.source.shape[level.axes.index("c")]
     known = _offsets(address, channels, offsets, facts.get("offsets"))
     if folder is None:
-        return AffinityStore(address, volume.shape, known, volume.voxel_size_nm, _level=level)
-    size = facts["voxel_size_nm"]
+        return AffinityStore(
+            address, volume.shape, known, volume.voxel_size_nm, origin_nm=volume.origin_nm, _level=level
+        )
+    size, first = facts["voxel_size_nm"], facts.get("origin_nm", (0.0, 0.0, 0.0))
     return AffinityStore(
         address,
         volume.shape,
         known,
         None if size is None else (size[0], size[1], size[2]),
         (facts["origin"][0], facts["origin"][1], facts["origin"][2]),
+        (first[0], first[1], first[2]),
         facts["complete"],
         tuple(map(Box.parse, facts["failed"])),
         facts["settings"],
+        (folder / UNCERTAINTY).is_dir(),
         level,
         folder,
     )

@@ -59,6 +59,8 @@ class AffinityLayout:
         Plain values that say what the affinities were made of and how.
     uncertainty : bool
         Whether there is a second array (z, y, x) that says how much the network's answers differ.
+    origin_nm : tuple of float
+        Corner (z, y, x) in nm of the volume's first voxel.
     """
 
     shape: Triple
@@ -68,6 +70,7 @@ class AffinityLayout:
     origin: Triple = (0, 0, 0)
     settings: dict[str, Any] = field(default_factory=dict)
     uncertainty: bool = False
+    origin_nm: VoxelSize = (0.0, 0.0, 0.0)
 
     @property
     def cell(self) -> Triple:
@@ -87,6 +90,7 @@ class AffinityLayout:
             "kind": "affinities",
             "offsets": [list(offset) for offset in self.offsets],
             "origin": list(self.origin),
+            "origin_nm": list(self.origin_nm),
             "voxel_size_nm": list(self.voxel_size_nm) if self.voxel_size_nm else None,
             "settings": self.settings,
             "complete": complete,
@@ -266,7 +270,8 @@ def _create(folder: Path, layout: AffinityLayout) -> None:
 def _ome(layout: AffinityLayout) -> dict[str, Any]:
     known = layout.voxel_size_nm is not None
     size = layout.voxel_size_nm or (1.0, 1.0, 1.0)
-    shift = [a * s for a, s in zip(layout.origin, size, strict=True)]
+    first = layout.origin_nm if known else (0.0, 0.0, 0.0)
+    shift = [f + a * s for f, a, s in zip(first, layout.origin, size, strict=True)]
     unit = {"unit": "nanometer"} if known else {}
     axes = [{"name": "c", "type": "channel"}, *({"name": axis, "type": "space", **unit} for axis in "zyx")]
     transforms: list[dict[str, Any]] = [{"type": "scale", "scale": [1.0, *size]}]

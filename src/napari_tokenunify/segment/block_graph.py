@@ -41,8 +41,9 @@ def write_block(work: BlockWork, block: Block) -> dict[str, Any]:
     core = block.core.shifted((-z, -y, -x))
     voxels = np.ascontiguousarray(ids[core.slices])
     writable_fragments(work.folder / FRAGMENTS)[block.core.slices] = voxels
-    offsets = work.affinities.offsets
-    found = block_statistics(ids, work.affinities.read(around.shifted(work.start)), offsets, core)
+    there, store = around.shifted(work.start), work.affinities
+    spread = store.read_spread(there) if store.has_spread else None
+    found = block_statistics(ids, store.read(there), store.offsets, core, spread)
     work.save_arrays("graph", block, asdict(found))
     content = str(block.core).encode() + voxels.astype("<u8", copy=False).tobytes()
     return {"hash": hashlib.blake2b(content, digest_size=16).hexdigest(), "edges": len(found.edges)}

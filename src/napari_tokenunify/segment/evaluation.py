@@ -201,6 +201,7 @@ def _open_folder(folder: Path, config: EvaluateConfig, opened: Callable[[Path], 
         )
     placed: Any = _Placed(segmentation.fragments, covered.start, shape)
     volume = Volume.from_array(placed, segmentation.voxel_size_nm, str(folder))
+    volume = replace(volume, origin_nm=segmentation.origin_nm)
     return _Pair(open_annotations(config.labels, volume), volume, table, covered)
 
 

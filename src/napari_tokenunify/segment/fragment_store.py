@@ -44,7 +44,12 @@ _ENTRY_BYTES, _CHECKSUM_BYTES = 16, 4  # of a shard's index: offset and length a
 
 
 def create_fragments(
-    path: Path, shape: Triple, block: Triple, voxel_size_nm: VoxelSize | None = None, origin: Triple = (0, 0, 0)
+    path: Path,
+    shape: Triple,
+    block: Triple,
+    voxel_size_nm: VoxelSize | None = None,
+    origin: Triple = (0, 0, 0),
+    origin_nm: VoxelSize = (0.0, 0.0, 0.0),
 ) -> Any:
     """Make an empty store of fragments, in place of what is there.
 
@@ -60,6 +65,8 @@ def create_fragments(
         (z, y, x) in nm.
     origin : tuple of int
         The voxel (z, y, x) of the volume that the first voxel here is.
+    origin_nm : tuple of float
+        Corner (z, y, x) in nm of the volume's first voxel.
 
     Returns
     -------
@@ -76,7 +83,7 @@ def create_fragments(
 
     try:
         group = zarr.open_group(path, mode="w", zarr_format=3)
-        group.attrs["ome"] = _ome(voxel_size_nm, origin)
+        group.attrs["ome"] = _ome(voxel_size_nm, origin, origin_nm)
         group.create_array(
             "0",
             shape=shape,
@@ -99,12 +106,12 @@ def writable_fragments(path: Path) -> Any:
     return zarr.open_array(path / "0", mode="r+")
 
 
-def _ome(voxel_size_nm: VoxelSize | None, origin: Triple) -> dict[str, Any]:
-    size = voxel_size_nm or (1.0, 1.0, 1.0)
+def _ome(voxel_size_nm: VoxelSize | None, origin: Triple, origin_nm: VoxelSize) -> dict[str, Any]:
+    size, first = voxel_size_nm or (1.0, 1.0, 1.0), origin_nm if voxel_size_nm else (0.0, 0.0, 0.0)
     unit = {"unit": "nanometer"} if voxel_size_nm else {}
     transforms: list[dict[str, Any]] = [{"type": "scale", "scale": list(size)}]
-    if any(origin):
-        shift = [a * s for a, s in zip(origin, size, strict=True)]
+    shift = [f + a * s for f, a, s in zip(first, origin, size, strict=True)]
+    if any(shift):
         transforms.append({"type": "translation", "translation": shift})
     axes = [{"name": axis, "type": "space", **unit} for axis in "zyx"]
     level = {"path": "0", "coordinateTransformations": transforms}
@@ -279,6 +286,11 @@ class SegmentView:
         self.fragments = fragments
         self.shape, self.chunks = fragments.shape, fragments.chunks
         self.set_table(table)
+
+    @property
+    def table(self) -> NDArray[np.uint64]:
+        """Segment of each fragment as shown, uint64 (nodes + 1,)."""
+        return self._table
 
     def set_table(self, table: NDArray[np.uint64]) -> None:
         """Show other segments from now on; no voxel is read again that is still in memory.

@@ -6,7 +6,7 @@ the pair (p, p + offset), so whole array and blocks give the same graph.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -53,6 +53,9 @@ class RegionGraph:
         Mean of their affinities, 0..1.
     sizes : ndarray of int64, shape (nodes + 1,)
         Voxels of each fragment; entry 0 is 0.
+    spread : ndarray of float32, shape (E,), optional
+        How much the answers to several orientations of a tile differ at each contact, 0..1: the mean of what
+        `AffinityStore.read_spread` gives.
     """
 
     nodes: int
@@ -64,6 +67,7 @@ class RegionGraph:
     far_count: NDArray[np.float64]
     far_mean: NDArray[np.float32]
     sizes: NDArray[np.int64]
+    spread: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +86,8 @@ class BlockStatistics:
         The fragments that have voxels of their own here, sorted.
     voxels : ndarray of int64, shape (k,)
         How many.
+    spread : ndarray of float64, shape (n,) or (0,)
+        Mean spread of each pair; empty where there is none.
     """
 
     edges: NDArray[np.uint64]
@@ -90,6 +96,7 @@ class BlockStatistics:
     far_statistics: NDArray[np.float64]
     ids: NDArray[np.uint64]
     voxels: NDArray[np.int64]
+    spread: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
 
 
 def region_graph(
@@ -124,6 +131,7 @@ def block_statistics(
     affinities: NDArray[np.float32],
     offsets: Sequence[Offset],
     own: Box | None = None,
+    spread: NDArray[np.float32] | None = None,
 ) -> BlockStatistics:
     """Return what one block adds to the region graph (bioimage-cpp's distributed graph functions).
 
@@ -138,6 +146,8 @@ def block_statistics(
     own : Box, optional
         The block without its halo, in voxels of these arrays; by default all of it. The boxes of all blocks must
         tile the volume.
+    spread : ndarray of float32, shape (Z, Y, X), optional
+        0..1; what counts for a pair is that of its voxel p.
 
     Returns
     -------
@@ -155,12 +165,16 @@ def block_statistics(
     far = [c for c in range(len(offsets)) if c not in near]
     ids, voxels = _voxels(fragments[own.slices].ravel().astype(np.uint64, copy=False))
     kept = ids != 0
-    return BlockStatistics(
+    found = BlockStatistics(
         *_statistics(fragments, affinities, offsets, near, own),
         *_statistics(fragments, affinities, offsets, far, own),
         ids[kept],
         voxels[kept],
     )
+    if spread is None:
+        return found
+    _, measured = _statistics(fragments, np.broadcast_to(spread, affinities.shape), offsets, near, own)
+    return replace(found, spread=measured[:, 1])
 
 
 def merge_statistics(parts: Iterable[BlockStatistics], nodes: int) -> RegionGraph:
@@ -193,7 +207,18 @@ def merge_statistics(parts: Iterable[BlockStatistics], nodes: int) -> RegionGrap
         sizes[part.ids] += part.voxels  # an id stands in a part once
     edges, count, mean, largest = _added(lambda: ((part.edges, part.statistics) for part in parts), nodes)
     far = _added(lambda: ((part.far_edges, part.far_statistics) for part in parts), nodes)
-    return RegionGraph(nodes, edges, count, mean, largest, *far[:3], sizes)
+    return RegionGraph(nodes, edges, count, mean, largest, *far[:3], sizes, _spread(parts, nodes))
+
+
+def _spread(parts: Iterable[BlockStatistics], nodes: int) -> NDArray[np.float32] | None:
+    """Return the mean spread of each contact; None where it was not measured everywhere."""
+    if not all(len(part.spread) == len(part.edges) for part in parts):
+        return None
+
+    def measured() -> Iterable[Statistics]:
+        return ((part.edges, part.statistics[:, :1] * [1, 0, 0] + part.spread[:, None] * [0, 1, 1]) for part in parts)
+
+    return _added(measured, nodes)[2]
 
 
 def check_affinities(affinities: NDArray[Any], offsets: Sequence[Offset], shape: tuple[int, ...]) -> None:

@@ -177,7 +177,8 @@ def _stitch(run: _Run, cut: list[dict[str, int]]) -> Generator[Event, None, None
     yield from run.blocks("settle", settle.settle_block, "settling borders", settle.rounds(work.grid))
     store = work.affinities
     origin = (store.origin[0] + work.start[0], store.origin[1] + work.start[1], store.origin[2] + work.start[2])
-    create_fragments(work.folder / FRAGMENTS, work.grid.shape, work.grid.core, store.voxel_size_nm, origin)
+    path, size = work.folder / FRAGMENTS, store.voxel_size_nm
+    create_fragments(path, work.grid.shape, work.grid.core, size, origin, store.origin_nm)
     _write_json(work.folder / WORK / _JOINED, {"fragments": settle.number_blocks(work)})
 
 
@@ -302,6 +303,7 @@ def _about(config: SegmentConfig, work: BlockWork, settings: dict[str, Any]) -> 
         "shape": work.grid.shape,
         "voxel_size_nm": store.voxel_size_nm,
         "origin": [a + b for a, b in zip(store.origin, work.start, strict=True)],
+        "origin_nm": store.origin_nm,
         "offsets": store.offsets,
         "sources": {"affinities": store.path, "mask": config.mask, "labels": config.tune},
         "settings": settings,

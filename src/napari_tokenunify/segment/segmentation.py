@@ -23,6 +23,7 @@ import numpy as np
 from napari_tokenunify.errors import SegmentError
 from napari_tokenunify.project import whole_file, whole_folder
 from napari_tokenunify.segment.blocks.run import WORK
+from napari_tokenunify.segment.fragment_boxes import kept_boxes
 from napari_tokenunify.segment.fragment_store import (
     FRAGMENTS,
     SHARD,
@@ -45,7 +46,8 @@ SPEC: Final = "spec.json"
 CURVE: Final = "tuning.csv"
 EDITS: Final = "edits.sqlite"
 _GRAPH, _TREE, _TABLE = "graph", "tree", "table.npy"
-_ARRAYS: Final = tuple(field.name for field in fields(RegionGraph) if field.name != "nodes")
+_SPREAD: Final = "spread"  # the one array of a graph that need not be there
+_ARRAYS: Final = tuple(field.name for field in fields(RegionGraph) if field.name not in {"nodes", _SPREAD})
 
 
 class Segmentation:
@@ -57,8 +59,8 @@ class Segmentation:
         Where it lies.
     spec : dict
         How it was made: `method`, `value` (threshold or beta), `shape`, `voxel_size_nm`, `origin` (the voxel of the
-        volume that the first one here is), `offsets`, `sources`, `settings`, `versions`, `fragments` (their number),
-        `fragments_hash` and more, all plain values.
+        volume that the first one here is), `origin_nm`, `offsets`, `sources`, `settings`, `versions`, `fragments`
+        (their number), `fragments_hash` and more, all plain values.
     """
 
     def __init__(self, folder: Path, spec: dict[str, Any]) -> None:
@@ -114,7 +116,7 @@ class Segmentation:
         tree : MergeTree, optional
             For other thresholds.
         spec : dict, optional
-            Plain values to keep with it: `method`, `value`, `voxel_size_nm`, `origin`, `offsets`, ...
+            Plain values to keep with it: `method`, `value`, `voxel_size_nm`, `origin`, `origin_nm`, ...
 
         Raises
         ------
@@ -125,11 +127,13 @@ class Segmentation:
         if fragments.ndim != 3 or fragments.max(initial=0) > graph.nodes or len(table) != graph.nodes + 1:
             raise SegmentError(f"{folder}: is not written: fragments, graph and table are not of the same volume.")
         z, y, x = fragments.shape
-        about = {"method": None, "value": None, "voxel_size_nm": None, "origin": (0, 0, 0), **(spec or {})}
-        about |= {"shape": (z, y, x), "fragments": graph.nodes}
+        about: dict[str, Any] = {"method": None, "value": None, "voxel_size_nm": None}
+        about |= {"origin": (0, 0, 0), "origin_nm": (0.0, 0.0, 0.0)}
+        about |= {**(spec or {}), "shape": (z, y, x), "fragments": graph.nodes}
         with whole_folder(folder, SegmentError) as part:
             part.mkdir()
-            store = create_fragments(part / FRAGMENTS, (z, y, x), SHARD, about["voxel_size_nm"], about["origin"])
+            place = about["voxel_size_nm"], about["origin"], about["origin_nm"]
+            store = create_fragments(part / FRAGMENTS, (z, y, x), SHARD, *place)
             store[:] = fragments
             write_parts(part, graph, table, tree)
             write_spec(part, about)
@@ -148,6 +152,12 @@ class Segmentation:
         return None if size is None else (size[0], size[1], size[2])
 
     @property
+    def origin_nm(self) -> VoxelSize:
+        """Corner (z, y, x) in nm of the first voxel of the volume that it was made of; `origin` counts from there."""
+        first = self.spec.get("origin_nm", (0.0, 0.0, 0.0))
+        return first[0], first[1], first[2]
+
+    @property
     def nodes(self) -> int:
         """Number of fragments; their ids are 1..nodes."""
         return int(self.spec["fragments"])
@@ -160,10 +170,21 @@ class Segmentation:
     @cached_property
     def graph(self) -> RegionGraph:
         """Contacts between fragments, mapped from the disk."""
-        arrays = {name: self._load(f"{_GRAPH}/{name}.npy") for name in _ARRAYS}
+        has_spread = (self.folder / _GRAPH / f"{_SPREAD}.npy").exists()
+        names = (*_ARRAYS, _SPREAD) if has_spread else _ARRAYS
+        arrays = {name: self._load(f"{_GRAPH}/{name}.npy") for name in names}
         if len(arrays["sizes"]) != self.nodes + 1:
             raise SegmentError(f"{self.folder}: the graph is one of other fragments; copy the folder again.")
         return RegionGraph(nodes=self.nodes, **arrays)
+
+    @cached_property
+    def boxes(self) -> NDArray[np.int32]:
+        """Where each fragment lies, int32 (nodes + 1, 6): first voxel (z, y, x) and the one past the last.
+
+        Zeros for an id without voxels. The first time, all voxels are read; then it is kept beside the graph, and goes
+        when the fragments go.
+        """
+        return kept_boxes(self.folder / _GRAPH / "boxes.npy", self.fragments, self.nodes)
 
     @cached_property
     def tree(self) -> MergeTree | None:
@@ -289,6 +310,8 @@ def write_parts(folder: Path, graph: RegionGraph, table: NDArray[np.uint64], tre
         If they cannot be written.
     """
     parts: dict[str, NDArray[Any]] = {f"{_GRAPH}/{name}.npy": getattr(graph, name) for name in _ARRAYS}
+    if graph.spread is not None:
+        parts[f"{_GRAPH}/{_SPREAD}.npy"] = graph.spread
     parts[_TABLE] = named(table, graph.sizes)
     if tree is not None:
         parts |= {f"{_TREE}/pairs.npy": tree.pairs, f"{_TREE}/scores.npy": tree.scores}

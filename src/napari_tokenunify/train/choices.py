@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from napari_tokenunify.train.parts import Parts
 
 _THICK: Final = 2.5  # sections that much coarser than pixels call for flat crops
-_FLAT: Final[tuple[Triple, ...]] = ((16, 160, 160), (16, 128, 128), (16, 96, 96), (8, 96, 96), (8, 64, 64))
-_DEEP: Final[tuple[Triple, ...]] = ((32, 160, 160), (32, 128, 128), (32, 96, 96), (24, 80, 80), (16, 64, 64))
-_STEPS_WANTED: Final = 300
+_FLAT: Final[tuple[Triple, ...]] = ((16, 160, 160), (16, 128, 128), (16, 96, 96), (16, 64, 64))
+_DEEP: Final[tuple[Triple, ...]] = ((32, 160, 160), (32, 128, 128), (32, 96, 96), (32, 64, 64))
+_STEPS_WANTED: Final = 3000  # many small steps teach far more than a few large ones: docs/performance.md
 _OVERHEAD: Final = 0.9  # of the time goes into steps
 _LARGEST_BATCH: Final = 8
 _FEW_PAIRS: Final = 100_000

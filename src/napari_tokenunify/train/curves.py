@@ -32,14 +32,24 @@ class Line:
         For the legend.
     points : sequence of (float, float)
         Step and value, ascending; what is not finite is left out.
+    names : sequence of str
+        What stands beside each point; none by default.
     """
 
     name: str
     points: Sequence[Point]
+    names: Sequence[str] = ()
 
 
-def curve_svg(title: str, lines: Sequence[Line], *, log: bool = False, mark: float | None = None) -> str:
-    """Draw one to three curves over the steps of a training.
+def curve_svg(
+    title: str,
+    lines: Sequence[Line],
+    *,
+    log: bool = False,
+    mark: float | None = None,
+    against: str | None = None,
+) -> str:
+    """Draw one to three curves over the steps of a training, or over something else.
 
     Parameters
     ----------
@@ -51,20 +61,23 @@ def curve_svg(title: str, lines: Sequence[Line], *, log: bool = False, mark: flo
         Logarithmic values, if all are positive.
     mark : float, optional
         A step to mark with a dashed line, the best one.
+    against : str, optional
+        What the curves are drawn over instead of steps, on a logarithmic axis if its numbers are far apart.
 
     Returns
     -------
     str
         An SVG document of 720 x 300 pixels on a transparent ground.
     """
-    shown = [Line(line.name, _thinned([p for p in line.points if math.isfinite(p[1])])) for line in lines]
+    shown = [_finite(line) for line in lines]
     steps = [step for line in shown for step, _ in line.points]
     values = [value for line in shown for _, value in line.points]
-    across = _Axis.linear(min(steps), max(steps), 8)
+    across = _Axis.logarithmic(min(steps), max(steps)) if against and min(steps) > 0 else None
+    across = across or _Axis.linear(min(steps), max(steps), 8)
     up = _Axis.logarithmic(min(values), max(values)) if log and min(values) > 0 else None
     up = up or _Axis.linear(min(values), max(values), 5)
     plot = _Plot(across, up)
-    body = [*plot.axes(title), *plot.marked(mark)]
+    body = [*plot.axes(title, against or "step"), *plot.marked(mark)]
     for number, line in enumerate(shown):
         body += plot.curve(line, _COLOURS[number % len(_COLOURS)])
     body += _legend(shown)
@@ -124,13 +137,13 @@ class _Plot:
     def y(self, value: float) -> float:
         return _HEIGHT - _BOTTOM - (_HEIGHT - _TOP - _BOTTOM) * self.up.place(value)
 
-    def axes(self, title: str) -> list[str]:
+    def axes(self, title: str, against: str) -> list[str]:
         """Return title, grid, ticks and their numbers."""
         left, right, floor = _LEFT, _WIDTH - _RIGHT, _HEIGHT - _BOTTOM
         parts = [
             f'<g fill="{_GREY}">',
             f'<text x="{left}" y="20" font-size="14" font-weight="bold">{escape(title)}</text>',
-            f'<text x="{(left + right) / 2:.0f}" y="{_HEIGHT - 12}" text-anchor="middle">step</text>',
+            f'<text x="{(left + right) / 2:.0f}" y="{_HEIGHT - 12}" text-anchor="middle">{escape(against)}</text>',
         ]
         lines = []
         for value in self.up.ticks:
@@ -163,6 +176,12 @@ class _Plot:
         ]
         if len(places) <= _FEW_POINTS:
             parts += [f'<circle cx="{p.split(",")[0]}" cy="{p.split(",")[1]}" r="3" fill="{colour}"/>' for p in places]
+        for (step, value), name in zip(line.points, line.names, strict=False):
+            above, anchor = self.y(value) - 8, "end" if self.x(step) > _WIDTH - 60 else "start"
+            parts.append(
+                f'<text x="{self.x(step):.1f}" y="{above:.1f}" text-anchor="{anchor}" fill="{_GREY}">'
+                f"{escape(name)}</text>"
+            )
         return parts
 
 
@@ -178,6 +197,13 @@ def _legend(lines: Sequence[Line]) -> list[str]:
         parts.append(f'<path d="M{x - 26:.0f} 16h20" stroke="{colour}" stroke-width="3"/>')
         x -= 44
     return parts
+
+
+def _finite(line: Line) -> Line:
+    """Leave out what is not finite, and what is too much to be seen."""
+    kept = [number for number, (_, value) in enumerate(line.points) if math.isfinite(value)]
+    names = [line.names[number] for number in kept] if line.names else []
+    return Line(line.name, _thinned([line.points[number] for number in kept]), names)
 
 
 def _thinned(points: Sequence[Point]) -> list[Point]:

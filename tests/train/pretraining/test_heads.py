@@ -5,6 +5,7 @@ import torch
 
 from napari_tokenunify.errors import TrainError
 from napari_tokenunify.network import NETWORK_PRESETS, build_network
+from napari_tokenunify.network.official import HEAD_SHAPES
 from napari_tokenunify.train.pretraining.heads import (
     OfficialHead,
     PretrainingNetwork,
@@ -22,7 +23,8 @@ SMALLEST = NETWORK_PRESETS["tiny"].replace(
 
 def test_the_official_head_has_the_official_names_shapes_and_size():
     head = OfficialHead()
-    assert {name: tuple(tensor.shape) for name, tensor in head.state_dict().items()} == {
+    found = {name: tuple(tensor.shape) for name, tensor in head.state_dict().items()}
+    assert found == {
         "conv1.weight": (12, 1, 3, 3, 3),
         "conv1.bias": (12,),
         "conv2.weight": (12, 12, 3, 3, 3),
@@ -32,6 +34,7 @@ def test_the_official_head_has_the_official_names_shapes_and_size():
         "mlp.weight": (1024, 800),
         "mlp.bias": (1024,),
     }
+    assert found == HEAD_SHAPES  # what is looked for in files
     assert sum(parameter.numel() for parameter in head.parameters()) == 824_785
 
 

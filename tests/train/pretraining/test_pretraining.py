@@ -7,16 +7,19 @@ import pytest
 import torch
 import zarr
 
-from napari_tokenunify.config import FinetuneConfig, PretrainConfig
+from napari_tokenunify.config import FinetuneConfig, ModelsImportConfig, PretrainConfig
 from napari_tokenunify.errors import ConfigError, TrainError, VolumeError
 from napari_tokenunify.events import Message, Metric, Preview
 from napari_tokenunify.network import NETWORK_PRESETS, ModelCard, build_network, load_checkpoint, save_checkpoint
+from napari_tokenunify.network.card import head_file
 from napari_tokenunify.network.checkpoint import read_tensors
 from napari_tokenunify.network.installed import find_model
+from napari_tokenunify.network.models import import_model
 from napari_tokenunify.train import loop
 from napari_tokenunify.train.finetuning import finetune
 from napari_tokenunify.train.pretraining import pretraining_task
-from napari_tokenunify.train.pretraining.pretraining import head_file, pretrain
+from napari_tokenunify.train.pretraining.heads import OfficialHead
+from napari_tokenunify.train.pretraining.pretraining import pretrain
 from napari_tokenunify.train.pretraining.reconstructions import read_reconstructions
 from tests.train.toy import drive
 
@@ -176,11 +179,31 @@ def test_finetuning_goes_on_from_a_pretrained_run(data):
 def test_pretraining_goes_on_from_a_run_with_its_head_and_from_a_network_for_affinities(data):
     drive(pretrain(config(data, recipe="autoregressive")))
     _, events, _ = drive(pretrain(config(data, model=str(data / "run"), out=str(data / "second"))))
-    assert not any("no head for next tokens" in text for text in texts(events))
+    assert not any("head for next tokens" in text for text in texts(events))
+    _, events, _ = drive(pretrain(config(data, model=str(data / "run"), out=str(data / "larger"), token=(2, 8, 16))))
+    assert any("head for next tokens beside these weights does not fit" in text for text in texts(events))
     save_checkpoint(data / "tuned", build_network(SMALLEST), ModelCard(network=SMALLEST))
     _, events, _ = drive(pretrain(config(data, model=str(data / "tuned"), out=str(data / "third"), steps=1)))
     assert any("new last layer for grey values" in text for text in texts(events))
-    assert any("no head for next tokens" in text for text in texts(events))
+    assert any("head for next tokens beside these weights is missing" in text for text in texts(events))
+
+
+def test_the_official_recipe_goes_on_from_an_official_file_with_its_head(data, monkeypatch):
+    monkeypatch.setenv("NAPARI_TOKENUNIFY_MODELS", str(data / "models"))
+    shape = SMALLEST.replace(kernel=(1, 5, 5), residual=False, slices=5, strides=(2, 2, 2), offsets=((0, 0, 0),))
+    network, head = build_network(shape), OfficialHead()
+    head_names = {f"preciever.{name}": tensor for name, tensor in head.state_dict().items()}
+    torch.save({"model": network.state_dict() | head_names, "epoch": 400}, data / "checkpoint-400.pth")
+    imported = ModelsImportConfig(path=str(data / "checkpoint-400.pth"), name="official", voxel_size="10,10,10")
+    _, events, result = drive(import_model(imported))
+    assert result["head"] == "kept, to go on with pre-training"
+    assert not any(result[kind] for kind in ("missing", "mismatched", "skipped"))
+    changes = {"recipe": "official-code", "crop": None, "token": None, "steps": 1, "hold_out": 0}
+    _, events, _ = drive(pretrain(config(data, model="official", learning_rate=1e-9, **changes)))
+    assert not any("head for next tokens" in text or "last layer" in text for text in texts(events))
+    again = read_tensors(head_file(find_model(data / "run")))
+    torch.testing.assert_close(again["mlp.weight"], head.mlp.weight.detach(), atol=1e-6, rtol=0)
+    assert load_checkpoint(find_model(data / "run"))[1].lineage[0].name == "official"
 
 
 def test_a_size_starts_from_scratch(data):
@@ -203,8 +226,8 @@ def test_reconstructions_show_what_was_hidden_predicted_and_missed(data):
 
 
 def test_volumes_of_another_voxel_size_are_resampled_or_that_is_said(data, tmp_path):
-    for name, size in (("a", 10.0), ("b", 5.0)):
-        group = zarr.create_array(store=str(tmp_path / f"{name}.zarr"), data=tissue(), chunks=(8, 32, 32))
+    for seed, (name, size) in enumerate((("a", 10.0), ("b", 5.0))):
+        group = zarr.create_array(store=str(tmp_path / f"{name}.zarr"), data=tissue(seed), chunks=(8, 32, 32))
         group.attrs["resolution"] = [size] * 3
         group.attrs["units"] = ["nm"] * 3
     volumes = tuple(str(tmp_path / f"{name}.zarr") for name in "ab")
@@ -230,6 +253,7 @@ def test_a_thin_volume_is_all_learnt_from(data):
         ({"recipe": "papre"}, ConfigError, "is no recipe and no file"),
         ({"weights": (1.0,)}, ConfigError, "1 entries for 2 volumes"),
         ({"weights": (0.0, 0.0)}, ConfigError, "are all 0"),
+        ({"voxel_size": "10,10,10 8,8,8 file"}, ConfigError, "3 entries for 2 volumes: give one for all or one for"),
         ({"volumes": ("nothing.npy",)}, VolumeError, "nothing.npy"),
         ({"token": (4, 32, 32)}, TrainError, "larger --crop or a smaller --token"),
         ({"recipe": "official-code", "token": None}, ConfigError, "leave out --crop"),

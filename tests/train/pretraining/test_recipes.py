@@ -48,6 +48,19 @@ def test_the_official_code_trains_first_the_masked_autoencoder_then_both_others_
     assert recipe.clip >= 1e9
 
 
+@pytest.mark.parametrize(("name", "passes"), [("paper", 1.0), ("official-code", 1.0), ("mae", 1.0)])
+def test_a_crop_is_looked_at_once_in_each_recipe(name, passes):
+    assert load_recipe(name).passes == pytest.approx(passes)
+
+
+def test_a_recipe_that_adds_losses_up_looks_twice_where_a_crop_is_hidden_in_both_ways():
+    recipe = load_recipe("paper").replace(mixing="sum")
+    assert recipe.passes == pytest.approx(2)
+    assert load_recipe("official-code").replace(phases=(
+        {"until": 0.25, "weights": {"random": 1, "next": 1}}, {"until": 1.0, "weights": {"next": 1, "next_all": 1}},
+    )).passes == pytest.approx(1.25)  # fmt: skip
+
+
 def test_a_recipe_of_ones_own_is_a_file(tmp_path):
     (tmp_path / "own.yaml").write_text(
         "title: mine\ndescription: cells, near to far\nunit: cell\norder: near-to-far\n"

@@ -138,7 +138,14 @@ class Prediction:
             **self.about,
         }
         return AffinityLayout(
-            box.shape, self.offsets, self.dtype, volume.voxel_size_nm, box.start, settings, self.tta != "none"
+            box.shape,
+            self.offsets,
+            self.dtype,
+            volume.voxel_size_nm,
+            box.start,
+            settings,
+            uncertainty=self.tta != "none",
+            origin_nm=volume.origin_nm,
         )
 
 

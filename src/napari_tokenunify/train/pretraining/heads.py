@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from napari_tokenunify.errors import TrainError
+from napari_tokenunify.network.official import HEAD_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from napari_tokenunify.train.pretraining.recipes import Recipe
     from napari_tokenunify.train.pretraining.tokens import TokenGrid
 
-OFFICIAL_PREFIX: Final = "preciever."
 _OFFICIAL_CROP: Final = (16, 160, 160)
 _LATENTS: Final = 16
 _WAVES: Final = 8  # frequencies of a position along each axis
@@ -193,7 +193,7 @@ def load_head(head: nn.Module, tensors: Mapping[str, Tensor]) -> bool:
     bool
         Whether they fitted; if not, the head stays as it was.
     """
-    found = {name.removeprefix(OFFICIAL_PREFIX): tensor for name, tensor in tensors.items()}
+    found = {name.removeprefix(HEAD_PREFIX): tensor for name, tensor in tensors.items()}
     wanted = head.state_dict()
     if any(name not in found or found[name].shape != tensor.shape for name, tensor in wanted.items()):
         return False

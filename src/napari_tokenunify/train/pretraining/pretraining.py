@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from napari_tokenunify.errors import ConfigError, TrainError
 from napari_tokenunify.events import Message, Progress
 from napari_tokenunify.geometry import voxel_size_mismatch
-from napari_tokenunify.network.card import ModelCard, package_versions
+from napari_tokenunify.network.card import ModelCard, head_file, package_versions
 from napari_tokenunify.network.checkpoint import load_checkpoint, read_tensors, save_checkpoint
 from napari_tokenunify.network.device import choose_device, choose_precision
 from napari_tokenunify.network.heap import keep_freed_memory
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from napari_tokenunify.config import PretrainConfig
+    from napari_tokenunify.data.volume import Volume
     from napari_tokenunify.events import Event
     from napari_tokenunify.geometry import Triple
     from napari_tokenunify.network.tokenunify import TokenUnify
@@ -50,7 +51,8 @@ if TYPE_CHECKING:
     from napari_tokenunify.train.state import Standing
 
 _ITSELF: Final = ((0, 0, 0),)  # the one output of a network that predicts grey values
-_FREE_TO_CHANGE: Final = {"out", "minutes", "steps", "preview_seconds", "workers", "device", "licences"}
+_OF_A_SWEEP: Final = {"sweep", "annotations", "boundary_id", "zero_is_boundary", "finetune_minutes", "seeds"}
+_FREE_TO_CHANGE: Final = {"out", "minutes", "steps", "preview_seconds", "workers", "device", "licences", *_OF_A_SWEEP}
 _BATCH_ON_GPU: Final = 4
 
 
@@ -98,11 +100,6 @@ def _train(config: PretrainConfig, paths: RunPaths) -> Generator[Event, None, di
         **{name: round(value, 5) for name, value in measured.items()},
         "peak_memory_mb": round(peak_memory_mb()),
     }
-
-
-def head_file(weights: Path) -> Path:
-    """Return where the head of a run's weights lies: `heads/` beside `checkpoints/`, under the same name."""
-    return weights.parents[1] / "heads" / weights.name
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,7 +186,8 @@ def _network(
     head = build_head(recipe, network)
     beside = head_file(weights)
     if head is not None and not (beside.exists() and load_head(head, read_tensors(beside))):
-        yield Message("There is no head for next tokens beside these weights: it starts from random ones.")
+        what = "does not fit this recipe" if beside.exists() else "is missing"
+        yield Message(f"The head for next tokens beside these weights {what}: it starts from random ones.")
     return PretrainingNetwork(network, head), card, True
 
 
@@ -211,7 +209,7 @@ def _plan(
         return Plan(**{**before, **free, "crop": as_triple(before["crop"]), "workers": workers})
     few = config.steps or 1_000_000
     return Plan(
-        crop=config.crop or recipe.crop or _crop(first, network, device),
+        crop=config.crop or recipe.crop or usual_crop(first.volume, network.network.config.widths[0], device),
         batch=config.batch or (_BATCH_ON_GPU if device.type == "cuda" else 1),
         learning_rate=config.learning_rate or usual_learning_rate(network, gently=trained),
         warmup=max(1, min(recipe.warmup, few // 10)),
@@ -226,11 +224,10 @@ def _plan(
     )
 
 
-def _crop(first: Source, network: PretrainingNetwork, device: torch.device) -> Triple:
+def usual_crop(volume: Volume, first_width: int, device: torch.device) -> Triple:
     """Return the largest usual crop on a GPU, and a middling one of those that memory has room for on a CPU."""
-    crops = candidate_crops(first.volume.voxel_size_nm, first.volume.shape)
-    width = network.network.config.widths[0]
-    fitting = [crop for crop in crops if fits_in_memory(crop, width, device)] or crops[-1:]
+    crops = candidate_crops(volume.voxel_size_nm, volume.shape)
+    fitting = [crop for crop in crops if fits_in_memory(crop, first_width, device)] or crops[-1:]
     return fitting[0] if device.type == "cuda" else fitting[len(fitting) // 2]
 
 

@@ -113,6 +113,18 @@ class Recipe(Config):
         """Those that count at some time."""
         return tuple(name for name in OBJECTIVES if any(phase.weights.get(name) for phase in self.phases))
 
+    @property
+    def passes(self) -> float:
+        """How often the network looks at each crop, on average over the training."""
+        if self.mixing == "draw":
+            return 1.0
+        begun = (0.0, *(phase.until for phase in self.phases))
+        return sum(
+            (phase.until - start) * (bool(given("random")) + bool(given("next") or given("next_all")))
+            for start, phase in zip(begun, self.phases, strict=False)
+            for given in (phase.weights.get,)
+        )
+
     def weights(self, share: float) -> dict[ObjectiveName, float]:
         """Return how much each of `objectives` counts when a share of the budget is used, 0..1.
 

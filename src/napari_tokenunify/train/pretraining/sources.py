@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from napari_tokenunify.data import IntensityRange, choose_intensity, data_hash, open_volume
+from napari_tokenunify.data.source import Location
 from napari_tokenunify.errors import ConfigError
 from napari_tokenunify.events import Message, Progress
-from napari_tokenunify.geometry import parse_voxel_size, voxel_size_mismatch
+from napari_tokenunify.geometry import parse_voxel_sizes, voxel_size_mismatch
 from napari_tokenunify.train.pretraining.pretraining_samples import part_of
 from napari_tokenunify.train.pretraining.pretraining_task import Part
 
@@ -81,14 +82,14 @@ class Source:
 
 
 def open_sources(config: PretrainConfig) -> Generator[Event, None, tuple[Source, ...]]:
-    """Open the volumes, and say which differ in voxel size.
+    """Open the volumes, and say which differ in voxel size and which may show the same tissue.
 
     Raises
     ------
     VolumeError
         If one cannot be opened, or is no image.
     ConfigError
-        If weights or licences are given for another number of volumes.
+        If weights, licences or voxel sizes are given for another number of volumes, or two hold the same voxels.
     """
     for name, given in (("weights", config.weights), ("licences", config.licences)):
         if given and len(given) != len(config.volumes):
@@ -97,11 +98,13 @@ def open_sources(config: PretrainConfig) -> Generator[Event, None, tuple[Source,
             )
     if config.weights and not any(config.weights):
         raise ConfigError("--weights are all 0, so that no volume would be drawn: give one more than 0.")
-    size = parse_voxel_size(config.voxel_size) if config.voxel_size else None
+    sizes = _voxel_sizes(config)
     found: list[Source] = []
     for number, uri in enumerate(config.volumes):
         yield Progress(number, len(config.volumes), "looking at the volumes")
-        volume = open_volume(uri, size)
+        volume = open_volume(uri, sizes[number])
+        fingerprint = data_hash(volume)
+        yield from _compared(volume, fingerprint, found)
         resampled, sentence = _resampling(volume, found[0].volume if found else volume, resample=config.resample)
         if sentence:
             yield Message(sentence, "warning")
@@ -111,11 +114,40 @@ def open_sources(config: PretrainConfig) -> Generator[Event, None, tuple[Source,
                 choose_intensity(volume, None)[0],
                 config.weights[number] if config.weights else 1.0,
                 config.licences[number] if config.licences else "unknown",
-                data_hash(volume),
+                fingerprint,
                 resampled,
             )
         )
     return tuple(found)
+
+
+def _voxel_sizes(config: PretrainConfig) -> tuple[VoxelSize | None, ...]:
+    """Return the voxel size that each volume is opened with; None for what its file says."""
+    many = len(config.volumes)
+    given = parse_voxel_sizes(config.voxel_size) if config.voxel_size else (None,)
+    if len(given) not in {1, many}:
+        raise ConfigError(
+            f"--voxel-size has {len(given)} entries for {many} volumes: give one for all or one for each, with the "
+            "word file where the file says it."
+        )
+    return given * many if len(given) == 1 else given
+
+
+def _compared(volume: Volume, fingerprint: str, before: Sequence[Source]) -> Generator[Event, None, None]:
+    """Refuse what is among the volumes already: sections held out of one must not be learnt from in another."""
+    for other in before:
+        if other.hash == fingerprint:
+            what = "is given twice" if other.volume.uri == volume.uri else f"holds the voxels of {other.volume.uri}"
+            raise ConfigError(
+                f"{volume.uri}: {what}, so sections that are kept to measure on could be learnt from: name it once, "
+                "with larger --weights if it is to count for more."
+            )
+        if Location.parse(other.volume.uri).where == Location.parse(volume.uri).where:
+            yield Message(
+                f"{volume.uri} and {other.volume.uri} lie in one file: if they show the same tissue, sections that "
+                "are kept to measure on are learnt from, too, and the losses there look better than they are.",
+                "warning",
+            )
 
 
 def parts_of(
