@@ -171,9 +171,11 @@ def _mesh(folder: Path, segment: int, table: NDArray[np.uint64]) -> Mesh:
     from napari_tokenunify.export.meshes import segment_mesh  # here, as they load a compiler
     from napari_tokenunify.proofread import open_edited
     from napari_tokenunify.segment import Segmentation
+    from napari_tokenunify.segment.segmentation import SPEC
 
     members = np.flatnonzero(table == np.uint64(segment))
-    key = (folder, members.tobytes())  # the same fragments have the same surface, whatever they are called
+    made = (folder / SPEC).stat().st_mtime_ns  # another segmentation may have come to lie there
+    key = (folder, made, members.tobytes())  # the same fragments have the same surface, whatever they are called
     mesh = _MADE.pop(key, None)
     if mesh is None:
         found = Segmentation.open(folder)
@@ -186,5 +188,5 @@ def _mesh(folder: Path, segment: int, table: NDArray[np.uint64]) -> Mesh:
     return mesh
 
 
-_MADE: Final[dict[tuple[Path, bytes], Mesh]] = {}
+_MADE: Final[dict[tuple[Path, int, bytes], Mesh]] = {}
 """Surfaces by their fragments, the last used last."""
