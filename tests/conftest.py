@@ -13,10 +13,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from napari_tokenunify.network import installed
+
 with suppress(ImportError):  # first of all, where it is: its LLVM crashes once another one has drawn OpenGL
     import triton  # noqa: F401
 
 VOXEL_SIZE_NM = (40.0, 4.0, 4.0)
+
+
+@pytest.fixture(autouse=True)
+def no_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Start each test without models: neither the user's own nor those in the package."""
+    monkeypatch.setenv(installed.FOLDER_VARIABLE, str(tmp_path / "models"))
+    monkeypatch.setattr(installed, "BUNDLED", tmp_path / "bundled")
 
 
 @pytest.fixture

@@ -9,9 +9,12 @@ import yaml
 from pydantic import Field, ValidationError
 
 from napari_tokenunify.config import Config, VoxelSizeText, what_is_wrong
+from napari_tokenunify.data import open_volume
 from napari_tokenunify.errors import ConfigError
 from napari_tokenunify.events import Message
 from napari_tokenunify.export.formats import FORMATS
+from napari_tokenunify.geometry import parse_voxel_size
+from napari_tokenunify.network.installed import suggested_model
 from napari_tokenunify.pipeline import STAGES
 from napari_tokenunify.project import Project, ProjectState
 
@@ -40,8 +43,8 @@ class Chain(Config):
     """The id in the annotations that stands for membrane or outside."""
     zero_is_boundary: bool = False
     """Read 0 in the annotations as boundary, for dense labels; else 0 is unlabelled."""
-    model: str = "small"
-    """What training starts from, or what predicts if nothing is trained."""
+    model: str = "auto"
+    """What training starts from, or what predicts if nothing is trained; auto as in `finetune`."""
     finetune: dict[str, Any] | None = None
     """Train a network on the annotations."""
     predict: dict[str, Any] | None = None
@@ -194,7 +197,12 @@ def _project(chain: Chain) -> Project:
     """Open the chain's project, or make it."""
     folder = Path(chain.project)
     state = {name: getattr(chain, name) for name in Chain.model_fields.keys() & ProjectState.model_fields.keys()}
+    if chain.model == "auto":
+        del state["model"]
     if not (folder / "project.json").exists():
+        if chain.model == "auto":
+            size = parse_voxel_size(chain.voxel_size) if chain.voxel_size else open_volume(chain.volume).voxel_size_nm
+            state["model"] = suggested_model(size)
         return Project.create(folder, ProjectState(**state))
     project = Project(folder)
     if project.state.volume != chain.volume:

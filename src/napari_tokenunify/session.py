@@ -29,7 +29,7 @@ from napari_tokenunify.export.formats import FORMATS
 from napari_tokenunify.geometry import Box, parse_voxel_size
 from napari_tokenunify.jobs import Job, JobSpec, JobState
 from napari_tokenunify.network.card import read_card
-from napari_tokenunify.network.installed import find_model, installed_models
+from napari_tokenunify.network.installed import find_model, installed_models, suggested_model
 from napari_tokenunify.network.presets import NETWORK_PRESETS
 from napari_tokenunify.project import Project, ProjectState
 from napari_tokenunify.segmentations import (
@@ -216,7 +216,9 @@ class Session:
             If there is a project already, or it cannot be written.
         """
         opened = data.open_volume(volume, parse_voxel_size(voxel_size) if voxel_size else None)
-        Project.create(folder, ProjectState(volume=volume, voxel_size=voxel_size))
+        Project.create(
+            folder, ProjectState(volume=volume, voxel_size=voxel_size, model=suggested_model(opened.voxel_size_nm))
+        )
         self.open_project(folder)
         self._volume = opened
 

@@ -22,7 +22,7 @@ from napari_tokenunify.events import Message, Progress
 from napari_tokenunify.network import installed
 from napari_tokenunify.network.card import ModelCard, head_file, read_card
 from napari_tokenunify.network.checkpoint import load_checkpoint, read_tensors, save_checkpoint
-from napari_tokenunify.network.installed import find_model
+from napari_tokenunify.network.installed import find_model, suggested_model
 from napari_tokenunify.network.models import (
     export_model,
     get_model,
@@ -38,11 +38,8 @@ from tests.network.fake_hub import COMMIT, REPOSITORY, Hub
 CONFIG = NetworkConfig(widths=(2, 3, 4, 5), hidden=6, depth=1)
 
 
-@pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
-    """Keep the models of the machine out of the tests, and the bundled ones."""
-    monkeypatch.setenv("NAPARI_TOKENUNIFY_MODELS", str(tmp_path / "models"))
-    monkeypatch.setattr(installed, "BUNDLED", tmp_path / "bundled")
+@pytest.fixture
+def folder(tmp_path):
     return tmp_path / "models"
 
 
@@ -55,9 +52,10 @@ def official(tmp_path):
     return path
 
 
-def save(path, **facts):
+def save(path, size=None, **facts):
     torch.manual_seed(0)
-    save_checkpoint(path, build_network(CONFIG), ModelCard(network=CONFIG, **facts))
+    config = CONFIG.replace(voxel_size_nm=size)
+    save_checkpoint(path, build_network(config), ModelCard(network=config, **facts))
 
 
 def follow(stage):
@@ -97,6 +95,15 @@ def test_a_bundled_model_is_found_and_hidden_by_the_users_own(folder, tmp_path):
     assert find_model("small") == tmp_path / "bundled" / "small" / "model.safetensors"
     save(folder / "small")
     assert find_model("small") == folder / "small" / "model.safetensors"
+
+
+def test_the_bundled_model_of_the_most_similar_voxels_is_suggested(folder, tmp_path):
+    assert suggested_model((8, 8, 8)) == "small"  # a size to start from scratch
+    for name, size in (("cubes", (10, 10, 10)), ("sections", (50, 10, 10)), ("unknown", None)):
+        save(tmp_path / "bundled" / name, size)
+    save(folder / "mine", (8, 8, 8))
+    assert suggested_model((8, 8, 8)) == suggested_model((16, 16, 20)) == suggested_model(None) == "cubes"
+    assert suggested_model((40, 4, 4)) == suggested_model((30, 8, 8)) == "sections"
 
 
 def test_a_model_is_found_by_a_path(tmp_path):

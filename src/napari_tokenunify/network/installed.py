@@ -5,11 +5,12 @@ A model is a folder with `model.safetensors`, or a run folder of a training, in 
 
 from __future__ import annotations
 
+import math
 import os
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import platformdirs
 
@@ -17,8 +18,12 @@ from napari_tokenunify.errors import ModelError
 from napari_tokenunify.network.card import WEIGHTS, read_card
 from napari_tokenunify.network.presets import NETWORK_PRESETS
 
+if TYPE_CHECKING:
+    from napari_tokenunify.geometry import VoxelSize
+
 FOLDER_VARIABLE: Final = "NAPARI_TOKENUNIFY_MODELS"
 BUNDLED: Final = Path(__file__).parents[1] / "weights"
+FROM_SCRATCH: Final = "small"
 OFFICIAL: Final = {
     f"TokenUnify{kind}-{size}": f"{what}, network {size}"
     for kind, what in (("", "fine-tuned on several EM data sets"), ("_pretrained", "pre-trained without labels"))
@@ -61,6 +66,29 @@ def installed_models() -> dict[str, InstalledModel]:
             if weights is not None:
                 found[inside.name] = InstalledModel(inside.name, kind, weights)
     return found
+
+
+def suggested_model(voxel_size_nm: VoxelSize | None) -> str:
+    """Return what to start from where nobody says: the bundled model that was trained on the most similar voxels.
+
+    Parameters
+    ----------
+    voxel_size_nm : tuple of float or None
+        Voxel size (z, y, x) of the volume in nm; if it is unknown, cubes of 10 nm are assumed.
+
+    Returns
+    -------
+    str
+        The name of the model whose voxel size differs least on the axis where it differs most; of a size to start from
+        scratch where no model came with the package.
+    """
+    size = voxel_size_nm or (10.0, 10.0, 10.0)
+    differences = {}
+    for model in installed_models().values():
+        trained = read_card(model.path).voxel_size_nm if model.kind == "bundled" else None
+        if trained is not None:
+            differences[model.name] = max(abs(math.log(a / b)) for a, b in zip(size, trained, strict=True))
+    return min(differences, key=differences.__getitem__, default=FROM_SCRATCH)
 
 
 def find_model(name_or_path: str | Path) -> Path:

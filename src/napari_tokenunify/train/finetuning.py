@@ -28,7 +28,7 @@ from napari_tokenunify.network.card import ModelCard, package_versions
 from napari_tokenunify.network.checkpoint import load_checkpoint, save_checkpoint
 from napari_tokenunify.network.device import choose_device, choose_precision
 from napari_tokenunify.network.heap import keep_freed_memory
-from napari_tokenunify.network.installed import find_model, installed_models
+from napari_tokenunify.network.installed import find_model, installed_models, suggested_model
 from napari_tokenunify.network.peak_memory import peak_memory_mb
 from napari_tokenunify.network.presets import NETWORK_PRESETS
 from napari_tokenunify.network.tokenunify import build_network
@@ -227,18 +227,21 @@ def _prepare(
 def _network(config: FinetuneConfig, volume: Volume) -> Generator[Event, None, tuple[TokenUnify, ModelCard, bool]]:
     """Load what is started from: trained weights, pre-trained ones with a new head, or random ones of a size."""
     torch.manual_seed(config.seed)
-    if config.model in NETWORK_PRESETS and config.model not in installed_models():
-        shape = NETWORK_PRESETS[config.model]
+    model = suggested_model(volume.voxel_size_nm) if config.model == "auto" else config.model
+    if model in NETWORK_PRESETS and model not in installed_models():
+        shape = NETWORK_PRESETS[model]
         yield Message(
-            f"There are no trained weights of the name {config.model}: the network starts from scratch, so give it "
+            f"There are no trained weights of the name {model}: the network starts from scratch, so give it "
             "more time and labels than a trained one would need.",
             "warning",
         )
-        return build_network(shape), ModelCard(network=shape, name=config.model), False
-    network, card = load_checkpoint(find_model(config.model))
+        return build_network(shape), ModelCard(network=shape, name=model), False
+    network, card = load_checkpoint(find_model(model))
+    if config.model == "auto":
+        yield Message(f"It starts from {model}.")
     if is_pretrained(card.network):
         network = with_new_outputs(network, DEFAULT_OFFSETS)
-        yield Message(f"{config.model} was pre-trained: it gets a new last layer for affinities.")
+        yield Message(f"{model} was pre-trained: it gets a new last layer for affinities.")
     different = voxel_size_mismatch(volume.voxel_size_nm, card.voxel_size_nm)
     if different:
         yield Message(f"{different.rstrip('.')}; it has to learn the difference, which takes more labels.", "warning")
