@@ -40,6 +40,8 @@ def slow_loss(logits, target, mask, kind):
     for crop, truth, known in zip(logits.tolist(), target.tolist(), mask.tolist(), strict=True):
         crop, truth, known = (np.array(values).ravel().tolist() for values in (crop, truth, known))
         of_joined, of_apart = slow_weight(truth, known)
+        if kind in {"bce", "dice"}:
+            of_joined, of_apart = math.sqrt(of_joined), math.sqrt(of_apart)
         pairs = [(1 / (1 + math.exp(-x)), t) for x, t, k in zip(crop, truth, known, strict=True) if k]
         for p, t in pairs:
             right = p if t else 1 - p

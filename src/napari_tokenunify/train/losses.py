@@ -34,9 +34,10 @@ def affinity_loss(logits: Tensor, target: Tensor, mask: Tensor, kind: LossKind =
     mask : Tensor of bool, shape (B, C, D, H, W)
         True where that is known. Elsewhere the gradient is exactly 0.
     kind : {"mse", "bce", "dice", "focal"}
-        "mse": squared error of the affinity, as in TokenUnify. "bce": cross entropy. "focal": cross entropy times
-        (1 - p)^2, where p is what the network gives the truth. These three carry the `balance_weights`. "dice": bce,
-        and the soft Dice loss [2]_ of each crop times its number of known pairs, the mean over the classes (joined,
+        "mse": squared error of the affinity, as in TokenUnify, with the `balance_weights`. "bce": cross entropy, with
+        the square root of these: with all of them a network soon sees boundaries everywhere, with none it finds few
+        (measured, docs/performance.md). "focal": cross entropy times (1 - p)^2, where p is what the network gives the
+        truth, with the `balance_weights`. "dice": bce, and the soft Dice loss [2]_ of each crop times its number of known pairs, the mean over the classes (joined,
         apart) that are known in the crop.
 
     Returns
@@ -93,7 +94,7 @@ def _mse(logits: Tensor, truth: Tensor, weights: Tensor, mask: Tensor) -> Tensor
 
 
 def _bce(logits: Tensor, truth: Tensor, weights: Tensor, mask: Tensor) -> Tensor:
-    return functional.binary_cross_entropy_with_logits(logits, truth, weights, reduction="sum")
+    return functional.binary_cross_entropy_with_logits(logits, truth, weights.sqrt(), reduction="sum")
 
 
 def _focal(logits: Tensor, truth: Tensor, weights: Tensor, mask: Tensor) -> Tensor:
