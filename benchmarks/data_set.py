@@ -81,8 +81,10 @@ class DataSet(Config):
     """0 is membrane or outside; else it is unlabelled."""
     smallest: int = 100
     """Ids of fewer voxels in the whole label volume do not count."""
-    crop: tuple[int, int, int] = (32, 96, 96)
-    """Voxels (z, y, x) of a training crop and of a tile."""
+    crop: tuple[int, int, int] = (32, 64, 64)
+    """Voxels (z, y, x) of a training crop."""
+    tile: tuple[int, int, int] = (32, 96, 96)
+    """Voxels (z, y, x) of a tile of prediction."""
     references: dict[str, str] = Field(default_factory=dict)
     """Segmentations of others for the test's image, by their names; 0 is not segmented."""
 

@@ -171,7 +171,7 @@ def train(network: Network, task: AffinityTask, budget: Budget, folder: Path) ->
         task.crop,
         batch=1 if device.type == "cpu" else 4,
         learning_rate=usual_learning_rate(network.module, gently=network.card is not None),
-        average=0.98,
+        average=0.995,
         precision=choose_precision("auto", device),
         checkpoint_seconds=1e9,
         metric_seconds=10.0,

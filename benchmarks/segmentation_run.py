@@ -120,7 +120,7 @@ def _network(one: Run, sets: dict[str, DataSet], data: Path, judge: Judge) -> tu
     budget = Budget(one.steps, None if one.minutes is None else 60 * one.minutes)
     with tempfile.TemporaryDirectory() as place:
         folder, tuning = Path(place), None
-        tile = fitting(found.crop, unseen.volume.shape)
+        tile = fitting(found.tile, unseen.volume.shape)
         if one.labels == "others":
             others = [other for name, other in sets.items() if name != one.set]
             parts = [training_part(other, data, "dense", one.seed) for other in others]
@@ -132,7 +132,7 @@ def _network(one: Run, sets: dict[str, DataSet], data: Path, judge: Judge) -> tu
             told["labelled"] = int(np.count_nonzero(part.annotations.labels.dask().compute()))
             crop = fitting(found.crop, part.volume.shape)
             told |= train(network, task_for(network, part, crop, one.seed), budget, folder)
-            tuning = tuning_pieces(network, part, crop, folder / "tuning.zarr")
+            tuning = tuning_pieces(network, part, fitting(found.tile, part.volume.shape), folder / "tuning.zarr")
         resample_to = network.card.voxel_size_nm if one.labels == "resampled" and network.card else None
         started = time.monotonic()
         affinities = predicted(network, unseen.volume, tile, folder / "test.zarr", resample_to)

@@ -23,6 +23,7 @@ voxel_size_nm: [10, 10, 10]
 train: {raw: "tissue.npz::raw", labels: "tissue.npz::labels", sections: [0, 16]}
 test: {raw: "tissue.npz::raw", labels: "tissue.npz::labels", sections: [16, 28]}
 crop: [8, 32, 32]
+tile: [8, 32, 32]
 references: {half: "tissue.npz::half"}
 """
 
