@@ -169,7 +169,7 @@ def main() -> None:
     parser.add_argument("--sets", nargs="+", type=Path, default=[], help="YAML files; those of data_sets/ by default")
     parser.add_argument("--networks", nargs="+", help="by default small, unet and the bundled models")
     parser.add_argument("--arms", nargs="+", default=["*"], help="only arms like these, e.g. 'small/*' '*/dense'")
-    parser.add_argument("--methods", nargs="+", choices=METHODS, default=["waterz"], help="of agglomeration")
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=["mean", "waterz"], help="of agglomeration")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--minutes", type=float, help="of training; by default 15 for dense and others, else 5")

@@ -87,12 +87,12 @@ def test_edits_go_along_to_another_method_on_the_same_fragments(session):
     edits.undo()
     before, told = edits.history.all_edits(), heard(session.said)
     old = session.project.segmentation
-    segmented(session, method="mean")
+    segmented(session, method="waterz")
     assert session.project.segmentation.name == "segmentation-2"
     assert "with all your edits" in told[-1][0]
     assert edits_of(session).history.all_edits() == before
     assert len(session.proofreading.in_force) == 1
-    assert Segmentation.open(old).spec["method"] == "waterz"
+    assert Segmentation.open(old).spec["method"] == "mean"
     assert has_edits(old)
     again = Session()
     again.open_project(session.project.folder)

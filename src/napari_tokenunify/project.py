@@ -47,7 +47,7 @@ class ProjectState(Config):
     """How long to train; a larger value gives a better network."""
     box: BoxText | None = None
     """The part of the volume that is predicted; a larger box takes longer."""
-    method: Literal["waterz", "mean", "multicut", "lifted", "mutex", "gasp"] = "waterz"
+    method: Literal["waterz", "mean", "multicut", "lifted", "mutex", "gasp"] = "mean"
     """How fragments are joined."""
     threshold: Annotated[float, Field(ge=0, le=1)] = 0.5
     """Where the slider stands; a larger value gives fewer, larger segments."""

@@ -26,8 +26,8 @@ class FragmentsConfig(Config):
 class AgglomerateConfig(Config):
     """How fragments are joined into segments."""
 
-    method: Literal["waterz", "mean", "multicut", "lifted", "mutex", "gasp"] = "waterz"
-    """waterz and mean give a threshold that can be moved afterwards; the others solve once for the whole volume."""
+    method: Literal["waterz", "mean", "multicut", "lifted", "mutex", "gasp"] = "mean"
+    """waterz (the paper's) and mean give a threshold that can be moved afterwards; the others solve once for the whole volume."""
     threshold: Annotated[float, Field(ge=0, le=1)] = 0.5
     """Pairs are joined up to this score, 1 - affinity; a larger value gives fewer, larger segments (not multicuts)."""
     beta: Annotated[float, Field(gt=0, lt=1)] = 0.5

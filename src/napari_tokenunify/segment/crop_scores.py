@@ -25,7 +25,7 @@ def crop_scores(
     offsets: Sequence[Offset],
     voxel_size_nm: VoxelSize | None = None,
 ) -> dict[str, float]:
-    """Cut a crop into fragments, join them by waterz's rule, and compare with labels at the best threshold.
+    """Cut a crop into fragments, join them as by default, and compare with labels at the best threshold.
 
     As the threshold is chosen on the same labels, the numbers are too good; they tell a better training from a worse.
 
