@@ -74,24 +74,24 @@ def test_what_the_user_leaves_open_stays_as_it_was(tmp_path, volume_file, model,
     assert result["tiles"] > 3
 
 
-def test_another_voxel_size_is_said_and_resampled_if_wanted(tmp_path, volume_file, model):
-    events, _ = drive(predict(config(volume_file, model, tmp_path / "a.zarr", voxel_size="20,4,4")))
+def test_another_voxel_size_is_said_and_resampled_unless_unwanted(tmp_path, volume_file, model):
+    events, _ = drive(predict(config(volume_file, model, tmp_path / "a.zarr", voxel_size="20,4,4", resample=False)))
     assert (
         "voxels of 20x4x4 nm (z y x), but the network was trained at 40x4x4 nm: the result may be poor"
         in texts(events)[1]
     )
-    events, _ = drive(predict(config(volume_file, model, tmp_path / "b.zarr", voxel_size="20,4,4", resample=True)))
+    events, _ = drive(predict(config(volume_file, model, tmp_path / "b.zarr", voxel_size="20,4,4")))
     assert "are resampled" in texts(events)[1]
     store = open_affinities(tmp_path / "b.zarr")
     assert (store.shape, store.voxel_size_nm) == ((6, 20, 24), (20, 4, 4))
     assert store.settings["network_voxel_size_nm"] == [40, 4, 4]
-    events, _ = drive(predict(config(volume_file, model, tmp_path / "c.zarr", resample=True)))
+    events, _ = drive(predict(config(volume_file, model, tmp_path / "c.zarr")))
     assert len(texts(events)) == 2  # nothing to say
 
 
 def test_an_unknown_voxel_size_is_said(tmp_path, raw, model):
     np.save(tmp_path / "raw.npy", raw)
-    known = {"volume": str(tmp_path / "raw.npy"), "model": str(model), "resample": True, "device": "cpu"}
+    known = {"volume": str(tmp_path / "raw.npy"), "model": str(model), "device": "cpu"}
     events, result = drive(predict(PredictConfig(**known, out=str(tmp_path / "a.zarr"))))
     assert "voxel size is unknown" in texts(events)[1]
     assert result["complete"]

@@ -27,7 +27,7 @@ class AgglomerateConfig(Config):
     """How fragments are joined into segments."""
 
     method: Literal["waterz", "mean", "multicut", "lifted", "mutex", "gasp"] = "mean"
-    """waterz (the paper's) and mean give a threshold that can be moved afterwards; the others solve once for the whole volume."""
+    """mean and waterz (the paper's) give a threshold that can be moved afterwards; the others solve once for all."""
     threshold: Annotated[float, Field(ge=0, le=1)] = 0.5
     """Pairs are joined up to this score, 1 - affinity; a larger value gives fewer, larger segments (not multicuts)."""
     beta: Annotated[float, Field(gt=0, lt=1)] = 0.5
@@ -94,8 +94,9 @@ class PredictConfig(Config):
     """What the network computes in; auto takes half precision where the device is made for it."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where it computes; auto takes a GPU if there is one."""
-    resample: bool = False
-    """If the voxel size differs by more than a fifth from the network's, show it the volume at its own size."""
+    resample: bool = True
+    """If the voxel size differs by more than a fifth from the network's, show it the volume at its own size, and bring
+    the affinities back; off, the volume is taken as it is."""
     overwrite: bool = False
     """Start anew where affinities are already; without it, a run goes on, or stops if its settings are others."""
 

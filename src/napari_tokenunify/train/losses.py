@@ -37,8 +37,8 @@ def affinity_loss(logits: Tensor, target: Tensor, mask: Tensor, kind: LossKind =
         "mse": squared error of the affinity, as in TokenUnify, with the `balance_weights`. "bce": cross entropy, with
         the square root of these: with all of them a network soon sees boundaries everywhere, with none it finds few
         (measured, docs/performance.md). "focal": cross entropy times (1 - p)^2, where p is what the network gives the
-        truth, with the `balance_weights`. "dice": bce, and the soft Dice loss [2]_ of each crop times its number of known pairs, the mean over the classes (joined,
-        apart) that are known in the crop.
+        truth, with the `balance_weights`. "dice": bce, and the soft Dice loss [2]_ of each crop times its number of
+        known pairs, the mean over the classes (joined, apart) that are known in the crop.
 
     Returns
     -------

@@ -125,5 +125,5 @@ def _say_mismatch(different: str, resample_to: VoxelSize | None, volume: Volume,
     if volume.voxel_size_nm is None or card.voxel_size_nm is None:
         return different
     if resample_to is None:
-        return f"{different}: the result may be poor; --resample shows it to the network at that size."
+        return f"{different}: the result may be poor; without --no-resample it is shown to the network at that size."
     return f"{different}, so tiles are resampled to that and back."
