@@ -174,8 +174,12 @@ class KeptSegmentation:
 
 
 def kept_folders(project: Project) -> list[Path]:
-    """Return the folders of all segmentations of a project but the one that is in use, in the order of their making."""
-    found = [path for path in project.folder.glob(f"{_FIRST}*") if _NAME.fullmatch(path.name) and path.is_dir()]
+    """Return the folders of all whole segmentations of a project but the one in use, in the order of their making."""
+    from napari_tokenunify.segment.segmentation import SPEC
+
+    found = [
+        path for path in project.folder.glob(f"{_FIRST}*") if _NAME.fullmatch(path.name) and (path / SPEC).exists()
+    ]
     return sorted((path for path in found if path != project.segmentation), key=_number)
 
 

@@ -26,7 +26,7 @@ from napari_tokenunify.config import (
 )
 from napari_tokenunify.errors import ProjectError, TokenUnifyError
 from napari_tokenunify.export.formats import FORMATS
-from napari_tokenunify.geometry import Box, parse_voxel_size
+from napari_tokenunify.geometry import Box, parse_voxel_size, voxel_size_mismatch
 from napari_tokenunify.jobs import Job, JobSpec, JobState
 from napari_tokenunify.network.card import read_card
 from napari_tokenunify.network.installed import find_model, installed_models, suggested_model
@@ -422,9 +422,16 @@ class Session:
             return False
         try:
             there = open_affinities(path).settings
-            weights = read_card(find_model(config.model)).weights_sha256
+            card = read_card(find_model(config.model))
             box = config.box or str(Box.whole(self.volume.shape))
-            wanted = {"volume": self.volume.uri, "box": box, "weights_sha256": weights}
+            own, trained = self.volume.voxel_size_nm, card.voxel_size_nm
+            is_resampled = config.resample and own and trained and voxel_size_mismatch(own, trained)
+            wanted = {
+                "volume": self.volume.uri,
+                "box": box,
+                "weights_sha256": card.weights_sha256,
+                "network_voxel_size_nm": list(trained or ()) if is_resampled else None,
+            }
         except TokenUnifyError:  # damaged, or no network: what is wrong is said when the job starts
             return True
         return any(there.get(name) != value for name, value in wanted.items())

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from qtpy.QtWidgets import QApplication, QMessageBox
 
 from napari_tokenunify.gui import kept_segmentations
 from napari_tokenunify.gui.kept_segmentations import KeptSegments
+from napari_tokenunify.jobs import JobState
 from napari_tokenunify.proofread import Proofreading
 from napari_tokenunify.segment.segmentation import EDITS
 from napari_tokenunify.session import Session
@@ -108,6 +110,8 @@ def test_one_that_comes_into_use_meanwhile_is_not_deleted(box, session, qtbot, m
 def test_one_that_a_job_is_at_work_on_is_offered_again_when_that_has_ended(box, session, qtbot, monkeypatch):
     folder = session.project.folder / "segmentation-2"
     monkeypatch.setattr(Session, "kept_segmentations", [folder])
+    job = SimpleNamespace(folder=session.project.folder / "runs" / "segment-1", state=JobState.RUNNING)
+    monkeypatch.setattr(Session, "jobs", (job,))
     session.job_changed.emit(None)
     qtbot.waitUntil(lambda: listed(box) == ["segmentation-2"], timeout=PATIENCE_MS)
     monkeypatch.undo()

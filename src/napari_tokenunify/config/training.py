@@ -21,7 +21,7 @@ class AffinityTrainingConfig(Config):
     """Folder of the run: checkpoints, curves, previews, summary."""
     model: str = "auto"
     """What to start from: a model's name, a path to weights or a run, or the name of a size to start from scratch; auto
-    takes the model in the package that was trained on the most similar voxels."""
+    takes the model in the package that was trained on the most similar voxels, or small from scratch."""
     minutes: Annotated[float, Field(gt=0)] = 5.0
     """How long to train; crop, batch and schedule are chosen to suit. A larger value gives a better network."""
     steps: Annotated[int, Field(ge=1)] | None = None

@@ -27,6 +27,7 @@ from napari_tokenunify.events import Progress
 from napari_tokenunify.export.formats import FORMATS
 from napari_tokenunify.gui.background import Background
 from napari_tokenunify.gui.copy_buttons import CopyButtons
+from napari_tokenunify.gui.layers import grid_of
 from napari_tokenunify.gui.listening import listen
 
 if TYPE_CHECKING:
@@ -222,14 +223,11 @@ class ExportPanel(QWidget):
     def _show_copy(self, copied: tuple[NDArray[Any], Segments]) -> None:
         self._end_copy()
         voxels, segments = copied
-        known = segments.voxel_size_nm
+        z, y, x = (a + b for a, b in zip(segments.origin, segments.box.start, strict=True))
         layer = Labels(
             voxels,
             name="segments (copy)",
-            scale=known or (1.0, 1.0, 1.0),
-            translate=list(segments.start),
-            units=("nm" if known else "pixel",) * 3,
-            axis_labels=("z", "y", "x"),
+            **grid_of(self._session.volume, (z, y, x)),
             metadata={"tokenunify": segments.provenance},
         )
         self._viewer.add_layer(layer)

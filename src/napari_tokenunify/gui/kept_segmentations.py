@@ -56,6 +56,7 @@ class KeptSegments(QGroupBox):
         layout.addWidget(words)
         layout.addLayout(row)
         self._looking, self._deleting = Background(self), Background(self)
+        self._at_work: set[Path] = set()
         self._looking.done.connect(self._show)
         self._looking.failed.connect(show_error)
         self._deleting.done.connect(self.refresh)
@@ -87,8 +88,9 @@ class KeptSegments(QGroupBox):
 
     def _follow(self) -> None:
         """Offer none that a job is at work on, and those again that it has left."""
-        listed = [self.list.itemData(row).folder for row in range(self.list.count())]
-        if self._session.is_open and self._session.kept_segmentations != listed:
+        at_work = {job.folder for job in self._session.jobs if not job.state.final}
+        if self._session.is_open and at_work != self._at_work:
+            self._at_work = at_work
             self.refresh()
 
     def _show(self, found: list[KeptSegmentation]) -> None:

@@ -263,7 +263,8 @@ class SideViews(QWidget):
         is_drag = event.type == "mouse_move"
         while event.type == "mouse_move":
             yield
-        if (is_stroke or not is_drag) and self._viewer.dims.ndisplay == 2 and isalive(self):
+        is_place = self._viewer.dims.ndisplay == 2 and len(event.position) > 2
+        if (is_stroke or not is_drag) and is_place and isalive(self):
             z, y, x = map(float, event.position[-3:])
             self._clicked = (z, y, x)
             self.refresh()
@@ -274,17 +275,18 @@ class SideViews(QWidget):
     def _begin(self) -> None:
         """Make the pictures; one that takes long is given up for that of another place."""
         shown = [axis - (self._viewer.dims.ndim - 3) for axis in self._viewer.dims.displayed]
-        if not self.isVisible() or len(shown) != 2 or min(shown) < 0:
+        if not self.isVisible() or self._viewer.dims.ndim < 3 or len(shown) != 2 or min(shown) < 0:
             return  # in 3-D what was shown last stays
-        if self._work.busy and time.monotonic() - self._began < _PATIENCE:
-            self._rest.start()
-            return
         (down,) = {0, 1, 2} - set(shown)
-        self._planes = [
+        wanted = [
             Plane(along, (down, across), self.place, (view.height(), view.width()), float(self._camera.zoom))
             for along, across, view in zip(shown, reversed(shown), self.views, strict=True)
         ]
-        sources, planes, below = shown_sources(self._viewer), list(self._planes), background(self._viewer)
+        if self._work.busy and (wanted == self._planes or time.monotonic() - self._began < _PATIENCE):
+            self._rest.start()
+            return
+        self._planes = wanted
+        sources, planes, below = shown_sources(self._viewer), list(wanted), background(self._viewer)
         self._began = time.monotonic()
         self._work.start(lambda: draw(sources, planes, below))
 

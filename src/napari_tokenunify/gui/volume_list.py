@@ -81,7 +81,8 @@ class Listed:
     @property
     def name(self) -> str:
         """The last part of the address."""
-        return Path(self.address).name or self.address
+        where, mark, inner = self.address.partition("::")
+        return f"{Path(where).name or where}{mark}{inner}"
 
 
 class VolumeList(QWidget):

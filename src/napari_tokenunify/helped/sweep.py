@@ -45,8 +45,8 @@ _START: Final = "pre-trained"
 def sweep(config: PretrainConfig) -> Generator[Event, None, dict[str, Any]]:
     """Pre-train each size for as long and on crops as large, and where there are annotations train and score it, too.
 
-    What is done is not done again: the same settings go on with a sweep that was stopped, and more sizes, or
-    annotations, add to it. Labels are copied first, so that painting on does not change what is compared. After each
+    What is done is not done again: the same settings go on with a sweep that was stopped, and more sizes
+    or seeds add to it. Labels are copied first, so that painting on does not change what is compared. After each
     size table and plots are written anew.
 
     Parameters

@@ -83,6 +83,7 @@ class Job:
         if not self.spec.grown_into(spec):
             raise JobError(f"{self.folder}: holds a job of other settings; choose another folder.")
         self._files.write_spec(spec)
+        self.spec = spec
 
     def start(self) -> None:
         """Start a worker and return at once.

@@ -106,6 +106,8 @@ def plan_along(proofreading: Proofreading, line: Line, axis: int | None, fragmen
         If nothing is divided by it, or the segment is locked.
     """
     painted, box = _tight(line)
+    if box.clipped(proofreading.segmentation.shape) is None:
+        raise ProofreadError("Nothing is painted inside the segmentation: draw a line through a fragment.")
     fragment = fragment or _under(proofreading, painted, box)
     shown = proofreading.shown()
     shown.refuse_locked(shown.segment_of(fragment))

@@ -1,4 +1,4 @@
-"""Losses on affinities of which only some are known: sums over the known pairs, balanced within each crop.
+"""Losses on affinities of which only some are known: sums over the known pairs, the rarer kind weighed higher.
 
 All losses are sums, and each crop's share depends on that crop alone. So the losses of several small batches, on
 several devices, add up to the loss of one large batch; whoever trains divides by the number of known pairs.
