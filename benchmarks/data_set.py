@@ -83,7 +83,7 @@ class DataSet(Config):
     """Ids of fewer voxels in the whole label volume do not count."""
     crop: tuple[int, int, int] = (32, 64, 64)
     """Voxels (z, y, x) of a training crop."""
-    tile: tuple[int, int, int] = (32, 96, 96)
+    tile: tuple[int, int, int] = (64, 160, 160)
     """Voxels (z, y, x) of a tile of prediction."""
     references: dict[str, str] = Field(default_factory=dict)
     """Segmentations of others for the test's image, by their names; 0 is not segmented."""

@@ -59,13 +59,13 @@ def test_other_errors_are_not_taken_for_a_full_memory():
     assert not is_out_of_memory(ValueError("wrong"))
 
 
-def test_the_tile_is_the_crop_of_the_latest_training_that_names_one():
+def test_the_tile_is_twice_as_deep_as_the_crop_of_the_latest_training_that_names_one_and_wide():
     runs = tuple(
         TrainingRun(stage="finetune", steps=1, started="", seconds=1, settings=settings)
         for settings in ({"crop": [9, 9, 9]}, {"crop": [8, 96, 64]}, {"crop": "large"}, {})
     )
     card = ModelCard(network=NETWORK_PRESETS["tiny"])
-    assert default_tile(card.replace(history=[run.model_dump() for run in runs])) == (8, 96, 64)
+    assert default_tile(card.replace(history=[run.model_dump() for run in runs])) == (16, 160, 160)
     assert default_tile(card) == (32, 160, 160)
     assert default_tile(ModelCard(network=NETWORK_PRESETS["base"])) == (16, 160, 160)
 
