@@ -111,8 +111,8 @@ def test_a_mask_leaves_out_what_is_false_and_nothing_else(mode: str) -> None:
 def test_small_fragments_go_to_the_neighbour_they_hang_on(mode: str) -> None:
     labels = voronoi()
     affinities = noisy(affinities_of(labels), 0.3)
-    few = fragments(affinities, DEFAULT_OFFSETS, config(mode, min_fragment_size=50))
-    many = fragments(affinities, DEFAULT_OFFSETS, config(mode, min_fragment_size=0))
+    few = fragments(affinities, DEFAULT_OFFSETS, config(mode, min_fragment_size=50, boundary_threshold=0.5))
+    many = fragments(affinities, DEFAULT_OFFSETS, config(mode, min_fragment_size=0, boundary_threshold=0.5))
     assert few.max() < many.max()
     assert len(np.unique(np.stack([few.ravel(), many.ravel()]), axis=1).T) == many.max()  # they are joined, not cut
     graph = region_graph(few, affinities, DEFAULT_OFFSETS)

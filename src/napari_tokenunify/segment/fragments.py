@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from napari_tokenunify.geometry import VoxelSize
 
 _ANISOTROPIC = 2.5
-_IN_SECTIONS = 0.5  # the boundary threshold of TokenUnify; a mean over two axes leaves a membrane little more than that
-_IN_VOLUMES = 0.85  # by measurement, see docs/performance.md: balanced losses make networks see boundaries everywhere
+_IN_SECTIONS = 0.3  # a mean over two axes leaves a membrane little more than 0.5; measured, see docs/performance.md
+_IN_VOLUMES = 0.85  # by measurement, see docs/performance.md
 _STEPS: tuple[Offset, ...] = ((-1, 0, 0), (0, -1, 0), (0, 0, -1))
 
 
