@@ -127,7 +127,7 @@ def take_all(tour: Tour, place: Path, chosen: argparse.Namespace) -> None:
     print(wait(panel, "predict", 60))
     print(wait(panel, "segment", 30))
     tour.picture("segments")
-    segment.threshold.setValue(650)
+    segment.threshold.setValue(420)
     middle = [n // 2 for n in open_volume(chosen.volume).shape]
     segment.picking.picked.pick(int(viewer.layers["segments"].data.fragments[chosen.section, middle[1], middle[2]]))
     settle(2.0)
@@ -144,6 +144,7 @@ def take_all(tour: Tour, place: Path, chosen: argparse.Namespace) -> None:
     tour.picture("proofread")
 
     export = tour.show("Export")
+    viewer.reset_view()
     export.export.click()
     print(wait(panel, "export", 10))
     tour.picture("export")
