@@ -190,14 +190,16 @@ def test_what_a_kill_left_of_a_deletion_goes_with_the_next(session):
     folder = session.project.folder
     for name in ("segmentation-2", "segmentation-3", ".segmentation-4.gone"):
         (folder / name).mkdir()
-        (folder / name / "file").touch()
+        (folder / name / "spec.json").touch()
+    (folder / "segmentation-5").mkdir()  # half made
     assert kept_folders(session.project) == [folder / "segmentation-2", folder / "segmentation-3"]
     delete_kept(session.project, folder / "segmentation-2")
-    assert [path.name for path in folder.glob("*segmentation*")] == ["segmentation-3"]
+    assert {path.name for path in folder.glob("*segmentation*")} == {"segmentation-3", "segmentation-5"}
 
 
 def test_what_cannot_be_deleted_is_said_in_a_sentence(session, monkeypatch):
     (session.project.folder / "segmentation-2").mkdir()
+    (session.project.folder / "segmentation-2" / "spec.json").touch()
 
     def refuse(path):
         raise PermissionError(13, "Permission denied", str(path))
