@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from data_set import fitting
 from scipy import ndimage
 
 from napari_tokenunify.affinities import DEFAULT_OFFSETS, Offset
 from napari_tokenunify.config import AgglomerateConfig, FragmentsConfig
 from napari_tokenunify.data.intensity import IntensityRange, choose_intensity, intensity_range
-from napari_tokenunify.geometry import Box
+from napari_tokenunify.data.resampled import Resampling, resampled, resampled_annotations
+from napari_tokenunify.geometry import Box, voxel_size_mismatch
 from napari_tokenunify.metrics import (
     Contingency,
     adapted_rand_error,
@@ -123,12 +125,23 @@ def range_for(network: Network, volume: Volume) -> IntensityRange:
 
 
 def task_for(network: Network, part: Labelled, crop: Triple, seed: int) -> AffinityTask:
-    """Return the training of a network on a part; nothing is stored or held out."""
+    """Return the training of a network on a part, at the voxel size it knows; nothing is stored or held out."""
     from napari_tokenunify.train.affinity_task import AffinityTask
 
-    intensity = range_for(network, part.volume)
-    known = part.annotations
-    return AffinityTask(part.volume, known, intensity, known, (), crop, lambda *_: None, network.offsets, seed=seed)
+    volume, known, size = part.volume, part.annotations, own_size(network, part.volume)
+    intensity = range_for(network, volume)
+    if size is not None:
+        how = Resampling(volume.voxel_size_nm, size)
+        volume, known = resampled(volume, how), resampled_annotations(known, how)
+    crop = fitting(crop, volume.shape)
+    return AffinityTask(volume, known, intensity, known, (), crop, lambda *_: None, network.offsets, seed=seed)
+
+
+def own_size(network: Network, volume: Volume) -> VoxelSize | None:
+    """Return the voxel size at which a network is shown a volume, as the program does; None: at the volume's."""
+    if network.card is None or voxel_size_mismatch(volume.voxel_size_nm, network.card.voxel_size_nm) is None:
+        return None
+    return network.card.voxel_size_nm
 
 
 def task_on_several(network: Network, parts: list[Labelled], crop: Triple, seed: int) -> AffinityTask:
@@ -281,7 +294,7 @@ def tuning_pieces(network: Network, part: Labelled, tile: Triple, folder: Path) 
     """Predict and cut a stretch of what was trained on; return its labels too."""
     chosen = sections_to_tune(part.labels)
     image = _sections(part.volume, chosen)
-    pieces = cut(predicted(network, image, tile, folder), image.voxel_size_nm, network.offsets)
+    pieces = cut(predicted(network, image, tile, folder, own_size(network, image)), image.voxel_size_nm, network.offsets)
     return pieces, part.labels[chosen]
 
 

@@ -20,6 +20,7 @@ from quality import (
     cut,
     filled,
     floor,
+    own_size,
     predicted,
     task_for,
     task_on_several,
@@ -130,10 +131,9 @@ def _network(one: Run, sets: dict[str, DataSet], data: Path, judge: Judge) -> tu
         elif one.labels not in UNTRAINED:
             part = training_part(found, data, one.labels, one.seed)
             told["labelled"] = int(np.count_nonzero(part.annotations.labels.dask().compute()))
-            crop = fitting(found.crop, part.volume.shape)
-            told |= train(network, task_for(network, part, crop, one.seed), budget, folder)
+            told |= train(network, task_for(network, part, found.crop, one.seed), budget, folder)
             tuning = tuning_pieces(network, part, fitting(found.tile, part.volume.shape), folder / "tuning.zarr")
-        resample_to = network.card.voxel_size_nm if one.labels == "resampled" and network.card else None
+        resample_to = None if one.labels == "none" else own_size(network, unseen.volume)
         started = time.monotonic()
         affinities = predicted(network, unseen.volume, tile, folder / "test.zarr", resample_to)
         told["predict_seconds"] = time.monotonic() - started

@@ -202,11 +202,6 @@ def test_a_volume_that_is_not_finite_is_refused_before_training(data):
         drive(finetune(config(data, volume=str(data / "nan.npy"))))
 
 
-def test_another_voxel_size_is_said_before_training(data):
-    _, events, _ = drive(finetune(config(data, voxel_size="40,4,4", steps=1)))
-    assert any("was trained at 10x10x10 nm; it has to learn the difference" in text for text in texts(events))
-
-
 def test_a_disk_without_room_is_said_before_training(data, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
     with pytest.raises(TrainError, match="make room"):
@@ -216,3 +211,22 @@ def test_a_disk_without_room_is_said_before_training(data, monkeypatch):
 def test_a_preview_outside_the_volume_is_refused(data):
     with pytest.raises(ConfigError, match="outside the volume"):
         drive(finetune(config(data, preview="90:99,0:8,0:8")))
+
+
+def test_image_and_labels_are_resampled_to_the_voxel_size_that_the_model_knows(data):
+    _, events, result = drive(finetune(config(data, voxel_size="10,5,5", preview="2:9,10:37,5:30", preview_seconds=1e-6)))
+    assert any("so image and labels are resampled to that" in text for text in texts(events))
+    _, card = load_checkpoint(result["model"])
+    assert card.voxel_size_nm == (10, 10, 10)
+    settings = json.loads((data / "run" / "training.json").read_text())
+    assert settings["resampled_to_nm"] == [10, 10, 10]
+    assert settings["data"][0]["voxel_size_nm"] == [10, 5, 5]
+    shown = [event for event in events if isinstance(event, Preview)]
+    assert np.load(shown[-1].path).shape == (3, 7, 27, 25)  # in voxels of the volume
+
+
+def test_the_volumes_own_voxel_size_is_learnt_where_that_is_wanted(data):
+    _, events, result = drive(finetune(config(data, voxel_size="10,5,5", resample=False)))
+    assert any("it has to learn the difference" in text for text in texts(events))
+    _, card = load_checkpoint(result["model"])
+    assert card.voxel_size_nm == (10, 5, 5)

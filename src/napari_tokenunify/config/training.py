@@ -28,6 +28,8 @@ class AffinityTrainingConfig(Config):
     """Train for so many steps instead; a larger value takes longer and gives a better network."""
     voxel_size: VoxelSizeText | None = None
     """Voxel size z,y,x in nm of the volume, e.g. 40,4,4; overrides what the file says."""
+    resample: bool = True
+    """Learn at the voxel size that the model was trained at, where the volume's differs by more than a fifth."""
     boundary_id: Annotated[int, Field(ge=1)] | None = None
     """The id in the annotations that stands for membrane or outside."""
     zero_is_boundary: bool = False

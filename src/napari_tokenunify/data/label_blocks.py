@@ -31,8 +31,8 @@ _CHUNK_VOXELS = 1 << 25  # a chunk larger than this is cut, though it is decoded
 class Sparse(Protocol):
     """A (z, y, x) array that knows where it holds anything but 0."""
 
-    def filled(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return first and last voxel of boxes outside which all is 0, two arrays of shape (N, 3)."""
+    def filled(self) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+        """Return first and last voxel of boxes outside which all is 0, two arrays of shape (N, 3); None if unknown."""
 
 
 def label_blocks(labels: Volume, margin: Triple, with_empty: bool = False) -> Iterator[Box]:
@@ -50,9 +50,9 @@ def label_blocks(labels: Volume, margin: Triple, with_empty: bool = False) -> It
     with_empty : bool
         Leave out nothing.
     """
-    is_sparse = isinstance(labels.levels[0].source, Sparse)
+    is_sparse = isinstance(labels.levels[0].source, Sparse) and labels.chunks is None
     size = _block_shape(labels.shape, _SPARSE_BLOCK if is_sparse else labels.chunks, grow=not is_sparse)
-    filled = None if with_empty else _filled(labels)
+    filled = None if with_empty else filled_boxes(labels)
     if filled is None:
         indices: Iterable[tuple[int, ...]] = product(
             *(range(-(-n // s)) for n, s in zip(labels.shape, size, strict=True))
@@ -77,7 +77,8 @@ def _block_shape(shape: Triple, chunks: Triple | None, grow: bool) -> Triple:
     return size[0], size[1], size[2]
 
 
-def _filled(labels: Volume) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+def filled_boxes(labels: Volume) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    """Return first and last voxel of boxes outside which all is 0, two arrays of shape (N, 3); None if unknown."""
     level = labels.levels[0]
     if isinstance(level.source, Sparse):
         return level.source.filled()

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from napari_tokenunify.data.annotations import Annotations
     from napari_tokenunify.data.intensity import IntensityRange
+    from napari_tokenunify.data.resampled import Resampling
     from napari_tokenunify.data.volume import Volume
     from napari_tokenunify.geometry import Triple
     from napari_tokenunify.train.place_scores import SegmentScores
@@ -68,6 +69,8 @@ class AffinityTask:
         Of the crops.
     preview_box, preview_folder : Box or None, Path or None
         What to predict now and then, and where the files go.
+    preview_from : Resampling or None
+        How `volume` came from the voxels that `preview_box` counts, and the files hold; None: they are the same.
     segment : callable, optional
         From affinities (C, Z, Y, X), labels, offsets and voxel size to scores of segments by name, e.g. `voi`.
     precision : {"fp32", "bf16", "fp16"}
@@ -88,6 +91,7 @@ class AffinityTask:
     seed: int = 0
     preview_box: Box | None = None
     preview_folder: Path | None = None
+    preview_from: Resampling | None = None
     segment: SegmentScores | None = None
     precision: str = "fp32"
 
@@ -120,7 +124,11 @@ class AffinityTask:
         """Write the affinities of the preview box as uint8."""
         if self.preview_box is None or self.preview_folder is None:
             return None
-        affinities = self._predict(network, device, self.preview_box)
+        if self.preview_from is None:
+            affinities = self._predict(network, device, self.preview_box)
+        else:
+            seen = self.preview_from.box(self.preview_box, self.volume.shape)
+            affinities = self.preview_from.back.values(self._predict(network, device, seen), seen, self.preview_box)
         path = self.preview_folder / f"{step:07d}.npy"
         with whole_file(path, TrainError) as part, part.open("wb") as file:
             np.save(file, np.rint(affinities * 255).astype(np.uint8), allow_pickle=False)

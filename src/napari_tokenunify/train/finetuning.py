@@ -21,6 +21,7 @@ from napari_tokenunify.data import (
     open_volume,
     summarise,
 )
+from napari_tokenunify.data.resampled import Resampling, resampled, resampled_annotations
 from napari_tokenunify.errors import ConfigError, TrainError
 from napari_tokenunify.events import Message, Progress
 from napari_tokenunify.geometry import Box, parse_voxel_size, voxel_size_mismatch
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     from napari_tokenunify.data.annotations import Annotations
     from napari_tokenunify.data.volume import Volume
     from napari_tokenunify.events import Event
+    from napari_tokenunify.geometry import VoxelSize
     from napari_tokenunify.network.presets import NetworkConfig
     from napari_tokenunify.network.tokenunify import TokenUnify
     from napari_tokenunify.train.parts import Parts
@@ -172,6 +174,7 @@ def _prepare(
     """Load the network, hold annotations out, and settle on a plan, or on that of the run that is gone on with."""
     started = datetime.now(UTC).isoformat(timespec="seconds")
     network, card, trained = yield from _network(config, data.volume)
+    seen, how = yield from _resampled(config, data, card.voxel_size_nm, trained=trained)
     precision = choose_precision(config.precision, device)
     labelled = trained and not is_pretrained(card.network)
     parts, why = choose_parts_for(config, labelled=labelled, known_pairs=data.known_pairs)
@@ -190,10 +193,10 @@ def _prepare(
         """Save weights with their card."""
         save_checkpoint(path, network, grown_card(card, network.config, settings, standing), weights=weights)
 
-    crops = candidate_crops(data.volume.voxel_size_nm, data.volume.shape)
+    crops = candidate_crops(seen.volume.voxel_size_nm, seen.volume.shape)
     crop = config.crop or (as_triple(before["plan"]["crop"]) if before else crops[0])
     everything = AffinityTask(
-        data.volume, data.annotations, intensity, data.annotations, (), crop, store, network.config.offsets
+        seen.volume, seen.annotations, intensity, seen.annotations, (), crop, store, network.config.offsets
     )
     if before:
         plan = _plan_of(before["plan"], config)
@@ -201,8 +204,11 @@ def _prepare(
         plan, sentence = choose_plan(config, network, everything, crops, precision, labelled=labelled)
         plan = _plan_of(ranks.agree(asdict(plan)), config)  # each has measured for itself
         yield Message(sentence)
-    task, held = yield from _task(config, paths, data, everything, plan, segment)
-    network.config = network.config.replace(voxel_size_nm=data.volume.voxel_size_nm or network.config.voxel_size_nm)
+    task, held = yield from _task(config, everything, plan, segment)
+    if config.preview is not None:
+        preview = Box.parse(config.preview).clipped(data.volume.shape)
+        task = replace(task, preview_box=preview, preview_folder=paths.previews, preview_from=how)
+    network.config = network.config.replace(voxel_size_nm=seen.volume.voxel_size_nm or network.config.voxel_size_nm)
     settings |= {
         "run": run_id,
         "stage": "finetune",
@@ -213,9 +219,10 @@ def _prepare(
         "parts": parts,
         "device": str(device),
         "model": {"name": card.name, "weights_sha256": card.weights_sha256, "trained": trained},
-        "intensity": measured_intensity(data.volume, intensity, plan.crop),
+        "intensity": measured_intensity(seen.volume, intensity, plan.crop),
         "held_out": held,
         "data": _described(data),
+        "resampled_to_nm": None if how is None else list(how.after),
         "versions": package_versions(),
     }
     if ranks.first:
@@ -242,10 +249,24 @@ def _network(config: FinetuneConfig, volume: Volume) -> Generator[Event, None, t
     if is_pretrained(card.network):
         network = with_new_outputs(network, DEFAULT_OFFSETS)
         yield Message(f"{model} was pre-trained: it gets a new last layer for affinities.")
-    different = voxel_size_mismatch(volume.voxel_size_nm, card.voxel_size_nm)
-    if different:
-        yield Message(f"{different.rstrip('.')}; it has to learn the difference, which takes more labels.", "warning")
     return network, card, True
+
+
+def _resampled(
+    config: FinetuneConfig, data: _Data, wanted: VoxelSize | None, *, trained: bool
+) -> Generator[Event, None, tuple[_Data, Resampling | None]]:
+    """Show a network image and labels at the voxel size that it was trained at, as `predict` does, if it differs."""
+    own = data.volume.voxel_size_nm
+    different = voxel_size_mismatch(own, wanted) if trained else None
+    if different is None:
+        return data, None
+    if own is None or wanted is None or not config.resample:
+        yield Message(f"{different.rstrip('.')}; it has to learn the difference, which takes more labels.", "warning")
+        return data, None
+    yield Message(f"{different}, so image and labels are resampled to that; --no-resample learns the volume's own.")
+    how = Resampling(own, wanted)
+    volume, annotations = resampled(data.volume, how), resampled_annotations(data.annotations, how)
+    return replace(data, volume=volume, annotations=annotations), how
 
 
 def is_pretrained(network: NetworkConfig) -> bool:
@@ -254,17 +275,16 @@ def is_pretrained(network: NetworkConfig) -> bool:
 
 
 def _task(
-    config: FinetuneConfig, paths: RunPaths, data: _Data, base: AffinityTask, plan: Plan, segment: SegmentScores | None
+    config: FinetuneConfig, base: AffinityTask, plan: Plan, segment: SegmentScores | None
 ) -> Generator[Event, None, tuple[AffinityTask, list[str]]]:
     """Hold a part of the annotations out, and put the task together."""
-    annotations = data.annotations
+    annotations = base.annotations
     boxes: tuple[Box, ...] = ()
     if config.hold_out > 0:
         found, sentence = hold_out(annotations, base.offsets, plan.crop, config.hold_out, config.seed)
         yield Message(sentence)
         if found is not None:
             annotations, boxes = found.training, found.boxes
-    preview = None if config.preview is None else Box.parse(config.preview).clipped(data.volume.shape)
     task = replace(
         base,
         annotations=annotations,
@@ -273,8 +293,6 @@ def _task(
         kind=config.loss,
         widen=config.widen_borders,
         seed=config.seed,
-        preview_box=preview,
-        preview_folder=paths.previews,
         segment=segment,
         precision=plan.precision,
     )

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from skimage.transform import resize
 
 from napari_tokenunify.data.augment.perturbation import PerturbConfig, perturb
 from napari_tokenunify.data.crops import CropSampler
+from napari_tokenunify.data.resampled import Resampling, resampled
 from napari_tokenunify.data.volume import Volume
 from napari_tokenunify.geometry import Box
 
@@ -92,42 +92,24 @@ def part_of(volume: Volume, sections: tuple[int, int], voxel_size_nm: VoxelSize 
     voxel_size_nm : tuple of float, optional
         (z, y, x) in nm of the result: crops are resampled as they are read.
     """
-    view: Any = _View(volume, sections, voxel_size_nm)
-    return Volume.from_array(view, voxel_size_nm or volume.voxel_size_nm, volume.uri)
+    view: Any = _Sections(volume, sections)
+    part = Volume.from_array(view, volume.voxel_size_nm, volume.uri)
+    if voxel_size_nm is None or volume.voxel_size_nm is None:
+        return part
+    return resampled(part, Resampling(volume.voxel_size_nm, voxel_size_nm))
 
 
-class _View:
-    """What a Volume reads from: three slices in, voxels of another volume out."""
+class _Sections:
+    """What a Volume reads from: three slices in, voxels of some sections of another volume out."""
 
     ndim = 3
     chunks = None
 
-    def __init__(self, volume: Volume, sections: tuple[int, int], voxel_size_nm: VoxelSize | None) -> None:
+    def __init__(self, volume: Volume, sections: tuple[int, int]) -> None:
         self.volume, self.first = volume, sections[0]
         self.dtype = volume.dtype
-        own = volume.voxel_size_nm
-        factors = (1.0, 1.0, 1.0)
-        if voxel_size_nm is not None and own is not None:
-            factors = tuple(new / old for new, old in zip(voxel_size_nm, own, strict=True))  # type: ignore[assignment]
-        self.factors = factors
-        extent = (sections[1] - sections[0], *volume.shape[1:])
-        self.shape = tuple(max(1, int(n / by)) for n, by in zip(extent, factors, strict=True))
-        self._extent = extent
+        self.shape = (sections[1] - sections[0], *volume.shape[1:])
 
     def __getitem__(self, index: tuple[slice, slice, slice], /) -> NDArray[Any]:
-        spans = [part.indices(n)[:2] for part, n in zip(index, self.shape, strict=True)]
-        start, stop = [], []
-        for (low, high), by, n in zip(spans, self.factors, self._extent, strict=True):
-            first = min(n - 1, int(low * by))
-            start.append(first)
-            stop.append(max(first + 1, min(n, round(high * by))))
-        z, y, x = start
-        box = Box((z, y, x), (stop[0], stop[1], stop[2])).shifted((self.first, 0, 0))
-        voxels = self.volume.read(box)
-        wanted = tuple(high - low for low, high in spans)
-        if voxels.shape == wanted:
-            return voxels
-        resampled = resize(  # type: ignore[no-untyped-call]
-            voxels, wanted, order=1, mode="edge", anti_aliasing=True, preserve_range=True
-        )
-        return np.asarray(resampled, dtype=np.float32).astype(self.dtype)
+        (z0, z1), (y0, y1), (x0, x1) = (part.indices(n)[:2] for part, n in zip(index, self.shape, strict=True))
+        return self.volume.read(Box((z0, y0, x0), (z1, y1, x1)).shifted((self.first, 0, 0)))

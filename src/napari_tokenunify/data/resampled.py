@@ -1,0 +1,202 @@
+"""Volumes and annotations at another voxel size than they are stored with; nothing is read before it is asked for."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_tokenunify.data.label_blocks import filled_boxes
+from napari_tokenunify.data.volume import Volume
+from napari_tokenunify.geometry import Box, Triple, VoxelSize
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from napari_tokenunify.data.annotations import Annotations
+
+
+@dataclass(frozen=True)
+class Resampling:
+    """From voxels of one size to voxels of another; the corner of the first voxel stays where it is.
+
+    Attributes
+    ----------
+    before, after : tuple of float
+        Voxel sizes (z, y, x) in nm.
+    """
+
+    before: VoxelSize
+    after: VoxelSize
+
+    @property
+    def factors(self) -> VoxelSize:
+        """How many voxels from before one from after is long, (z, y, x)."""
+        z, y, x = (new / old for new, old in zip(self.after, self.before, strict=True))
+        return z, y, x
+
+    @property
+    def back(self) -> Resampling:
+        """The way back."""
+        return Resampling(self.after, self.before)
+
+    def shape(self, shape: Triple) -> Triple:
+        """Return how many voxels (z, y, x) an array of `shape` has after; at least one."""
+        z, y, x = (max(1, round(n / by)) for n, by in zip(shape, self.factors, strict=True))
+        return z, y, x
+
+    def box(self, box: Box, shape: Triple) -> Box:
+        """Return the voxels from after that cover a box from before; `shape` (z, y, x) is that of all after."""
+        start, stop = [], []
+        for low, high, by, n in zip(box.start, box.stop, self.factors, shape, strict=True):
+            start.append(min(math.floor(low / by), n - 1))
+            stop.append(max(min(math.ceil(high / by), n), start[-1] + 1))
+        return Box(_triple(start), _triple(stop))
+
+    def needed(self, box: Box, shape: Triple) -> Box:
+        """Return the voxels from before that `values` needs for a box from after; `shape` is that of all before."""
+        start, stop = [], []
+        for low, high, by, n in zip(box.start, box.stop, self.factors, shape, strict=True):
+            reach = max(by, 1.0)
+            start.append(min(max(0, math.floor((low + 0.5) * by - reach)), n - 1))
+            stop.append(max(min(math.ceil((high - 0.5) * by + reach), n), start[-1] + 1))
+        return Box(_triple(start), _triple(stop))
+
+    def values(self, values: NDArray[Any], given: Box, wanted: Box) -> NDArray[np.float32]:
+        """Return grey values or affinities in a box from after.
+
+        Linear between voxels; where it gets coarser, a mean weighted by a triangle, as torch's antialiasing has it.
+
+        Parameters
+        ----------
+        values : ndarray, shape (..., Z, Y, X)
+            In the box `given`, in voxels from before.
+        given, wanted : Box
+            Where `values` lie, and what is asked for; voxels before and after.
+        """
+        found = np.asarray(values, np.float32)
+        for axis in range(3):
+            weights = _weights(
+                (given.start[axis], given.stop[axis]), (wanted.start[axis], wanted.stop[axis]), self.factors[axis]
+            )
+            found = np.moveaxis(np.tensordot(weights, found, (1, axis - 3)), 0, axis - 3)
+        return np.ascontiguousarray(found)
+
+
+def resampled(volume: Volume, how: Resampling) -> Volume:
+    """Return an image at another voxel size, as float32; see `Resampling.values`.
+
+    Parameters
+    ----------
+    volume : Volume
+        Its voxels are taken to be of the size `how.before`.
+    how : Resampling
+        From which size to which.
+    """
+    return _seen(volume, _Grey(volume, how), how)
+
+
+def resampled_annotations(annotations: Annotations, how: Resampling) -> Annotations:
+    """Return annotations at another voxel size.
+
+    A new voxel has the id at its middle. Where nothing is known there, it has the one id that it holds elsewhere, so
+    that thin strokes do not break; with two ids it stays unknown.
+    """
+    labels = annotations.labels
+    view = _Ids(labels, how, spread=not annotations.zero_is_boundary)
+    return replace(annotations, labels=_seen(labels, view, how))
+
+
+def _seen(volume: Volume, view: Any, how: Resampling) -> Volume:
+    return replace(Volume.from_array(view, how.after, volume.uri), origin_nm=volume.origin_nm)
+
+
+class _Grey:
+    """What an image is read from: three slices in, voxels of another volume out."""
+
+    ndim = 3
+    dtype = np.dtype(np.float32)
+
+    def __init__(self, volume: Volume, how: Resampling) -> None:
+        self.volume, self.how = volume, how
+        self.shape = how.shape(volume.shape)
+        self.chunks = None if volume.chunks is None else how.shape(volume.chunks)
+
+    def __getitem__(self, index: tuple[slice, slice, slice], /) -> NDArray[np.float32]:
+        wanted = _box(index, self.shape)
+        given = self.how.needed(wanted, self.volume.shape)
+        return self.how.values(self.volume.read(given), given, wanted)
+
+
+class _Ids:
+    """What labels are read from."""
+
+    ndim = 3
+
+    def __init__(self, volume: Volume, how: Resampling, *, spread: bool) -> None:
+        self.volume, self.how, self.spread = volume, how, spread
+        self.dtype = volume.dtype
+        self.shape = how.shape(volume.shape)
+        self.chunks = None if volume.chunks is None else how.shape(volume.chunks)
+
+    def filled(self) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+        """Return first and last voxel of boxes outside which there are no labels; None if that is not known."""
+        if (found := filled_boxes(self.volume)) is None:
+            return None
+        low, high = found
+        return low / self.how.factors, (high + 1) / self.how.factors
+
+    def __getitem__(self, index: tuple[slice, slice, slice], /) -> NDArray[Any]:
+        wanted = _box(index, self.shape)
+        spans = [
+            _covered(low, high, by, n)
+            for low, high, by, n in zip(
+                wanted.start, wanted.stop, self.how.factors, self.volume.shape, strict=True
+            )
+        ]
+        start, stop = _triple([int(first[0]) for first, _ in spans]), [int(last[-1]) + 1 for _, last in spans]
+        block = self.volume.read(Box(start, _triple(stop)))
+        firsts, lasts = ([each - at for each, at in zip(ends, start, strict=True)] for ends in zip(*spans, strict=True))
+        ids = block[np.ix_(*((first + last) // 2 for first, last in zip(firsts, lasts, strict=True)))]
+        if not self.spread or ids.all():
+            return ids
+        only, differ = np.zeros_like(ids), np.zeros(ids.shape, bool)
+        for steps in product(*(range(int((last - first).max()) + 1) for first, last in zip(firsts, lasts, strict=True))):
+            places = (np.minimum(first + by, last) for first, last, by in zip(firsts, lasts, steps, strict=True))
+            there = block[np.ix_(*places)]
+            differ |= (there != 0) & (only != 0) & (there != only)
+            only = np.where(there != 0, there, only)
+        return np.where((ids == 0) & ~differ, only, ids)
+
+
+def _box(index: tuple[slice, slice, slice], shape: Triple) -> Box:
+    spans = [part.indices(n)[:2] for part, n in zip(index, shape, strict=True)]
+    return Box(_triple([low for low, _ in spans]), _triple([high for _, high in spans]))
+
+
+def _covered(low: int, high: int, factor: float, extent: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the first and last voxel whose middle lies in each of some new ones along an axis, or the one around it.
+
+    The middle of first and last is the voxel at the middle of the new one.
+    """
+    edges = np.arange(low, high + 1) * factor
+    middle = np.floor((edges[:-1] + edges[1:]) / 2)
+    reach = np.maximum(0, np.minimum(middle + 0.5 - edges[:-1], edges[1:] - middle - 0.5))
+    first, last = (np.clip(middle + sign * np.floor(reach), 0, extent - 1) for sign in (-1, 1))
+    return first.astype(np.int64), last.astype(np.int64)
+
+
+def _weights(given: tuple[int, int], wanted: tuple[int, int], factor: float) -> NDArray[np.float32]:
+    """Return what each given voxel adds to each wanted one along an axis, shape (wanted, given); rows sum to 1."""
+    there = np.arange(*given) + 0.5
+    middles = ((np.arange(*wanted) + 0.5) * factor).clip(there[0], there[-1])
+    weights = np.maximum(0, 1 - np.abs(there - middles[:, None]) / max(factor, 1.0))
+    return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+def _triple(numbers: list[int]) -> Triple:
+    z, y, x = numbers
+    return z, y, x
