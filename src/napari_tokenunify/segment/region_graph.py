@@ -10,7 +10,6 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from bioimage_cpp.graph import distributed
 
 from napari_tokenunify.affinities import offset_reach
 from napari_tokenunify.errors import SegmentError
@@ -252,6 +251,8 @@ def _statistics(
     own: Box,
 ) -> Statistics:
     """Go through the block in slabs: the library works on float64, which of the whole block would be a large copy."""
+    from bioimage_cpp.graph import distributed  # late, as whoever only looks at a graph need not wait for it
+
     if not channels:
         return _EMPTY
     chosen = [offsets[c] for c in channels]
