@@ -294,7 +294,9 @@ def tuning_pieces(network: Network, part: Labelled, tile: Triple, folder: Path) 
     """Predict and cut a stretch of what was trained on; return its labels too."""
     chosen = sections_to_tune(part.labels)
     image = _sections(part.volume, chosen)
-    pieces = cut(predicted(network, image, tile, folder, own_size(network, image)), image.voxel_size_nm, network.offsets)
+    pieces = cut(
+        predicted(network, image, tile, folder, own_size(network, image)), image.voxel_size_nm, network.offsets
+    )
     return pieces, part.labels[chosen]
 
 

@@ -6,8 +6,9 @@
 DIR holds `fib25_raw.npz`, `fib25_train_test.npz` and `fib25_sparse_sections.npz`: FIB-SEM of the medulla of Drosophila,
 10 nm isotropic (FlyEM, Janelia Research Campus; CC BY 3.0 US). The second is used up to section 120: what follows is a
 test that no training saw. With `--sections 5` every five sections become one of 50 nm, as if the tissue had been cut.
-First the network is pre-trained without labels (recipe `paper`), then fine-tuned on labels. What was stopped goes on
-with the same command; at the end the best weights are stored as float16 under `src/napari_tokenunify/weights`.
+First the network is pre-trained without labels (recipe `paper`), then fine-tuned on labels; with `--start small-fib25`
+it goes on from those weights instead. What was stopped goes on with the same command; at the end the best weights are
+stored as float16 under `src/napari_tokenunify/weights`.
 """
 
 from __future__ import annotations
@@ -134,27 +135,29 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--size", choices=("tiny", "small"), default="small")
     parser.add_argument("--sections", type=int, default=1, help="make one section of each so many")
+    parser.add_argument("--start", help="weights that know labels already, in place of pre-training")
     parser.add_argument("--pretrain-minutes", type=float, default=12.0)
     parser.add_argument("--minutes", type=float, default=40.0)
     parser.add_argument("--seed", type=int, default=0)
     words = parser.parse_args()
     raw, image, labels = prepare(words.data, words.out, words.sections)
     size = f"{10 * words.sections},10,10"
-    before = PretrainConfig(
-        volumes=(str(raw), str(image)),
-        licences=("CC-BY-3.0-US", "CC-BY-3.0-US"),
-        voxel_size=size,
-        model=words.size,
-        minutes=words.pretrain_minutes,
-        out=str(words.out / "pretrain"),
-        seed=words.seed,
-    )
-    run("pretrain", before)
+    if words.start is None:
+        before = PretrainConfig(
+            volumes=(str(raw), str(image)),
+            licences=("CC-BY-3.0-US", "CC-BY-3.0-US"),
+            voxel_size=size,
+            model=words.size,
+            minutes=words.pretrain_minutes,
+            out=str(words.out / "pretrain"),
+            seed=words.seed,
+        )
+        run("pretrain", before)
     config = FinetuneConfig(
         volume=str(image),
         annotations=str(labels),
         voxel_size=size,
-        model=before.out,
+        model=words.start or str(words.out / "pretrain"),
         minutes=words.minutes,
         hold_out=0.1,
         patience=0,

@@ -214,7 +214,9 @@ def test_a_preview_outside_the_volume_is_refused(data):
 
 
 def test_image_and_labels_are_resampled_to_the_voxel_size_that_the_model_knows(data):
-    _, events, result = drive(finetune(config(data, voxel_size="10,5,5", preview="2:9,10:37,5:30", preview_seconds=1e-6)))
+    _, events, result = drive(
+        finetune(config(data, voxel_size="10,5,5", preview="2:9,10:37,5:30", preview_seconds=1e-6))
+    )
     assert any("so image and labels are resampled to that" in text for text in texts(events))
     _, card = load_checkpoint(result["model"])
     assert card.voxel_size_nm == (10, 10, 10)

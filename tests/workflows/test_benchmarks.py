@@ -237,6 +237,25 @@ def test_of_several_runs_the_worst_ratio_is_stored(tmp_path):
     assert not run_all.compared(run_all.Found(broken=["scan"]), given)
 
 
+def test_what_has_fallen_is_measured_again_and_the_better_one_counts(tmp_path, monkeypatch):
+    rows, run_all = module("rows"), module("run_all")
+    (tmp_path / "ratios.json").write_text('{"small": {"scan: speed": 6.0, "segment: speed": 6.0, "scan: memory": 1.0}}')
+    options = argparse.Namespace(size="small", ratios=tmp_path / "ratios.json", data=tmp_path)
+
+    def measured(speed, memory):
+        return [
+            rows.Row("speed", speed, at_least=True, is_ratio=True),
+            rows.Row("memory", memory, is_ratio=True),
+        ]
+
+    ran = []
+    monkeypatch.setattr(run_all, "run", lambda name, *_: ran.append(name) or measured(5.5, 1.5))
+    found = run_all.Found({"scan": measured(3.0, 1.1), "segment": measured(5.0, 2.0)})
+    run_all.measure_again(found, options)
+    assert ran == ["scan"]
+    assert found.rows["scan"] == measured(5.5, 1.1)
+
+
 def test_rows_are_kept_and_read_again_and_a_missed_target_ends_with_1(tmp_path, capsys):
     rows, run_all = module("rows"), module("run_all")
     kept = rows.Rows()

@@ -153,9 +153,7 @@ class _Ids:
         wanted = _box(index, self.shape)
         spans = [
             _covered(low, high, by, n)
-            for low, high, by, n in zip(
-                wanted.start, wanted.stop, self.how.factors, self.volume.shape, strict=True
-            )
+            for low, high, by, n in zip(wanted.start, wanted.stop, self.how.factors, self.volume.shape, strict=True)
         ]
         start, stop = _triple([int(first[0]) for first, _ in spans]), [int(last[-1]) + 1 for _, last in spans]
         block = self.volume.read(Box(start, _triple(stop)))
@@ -164,7 +162,9 @@ class _Ids:
         if not self.spread or ids.all():
             return ids
         only, differ = np.zeros_like(ids), np.zeros(ids.shape, bool)
-        for steps in product(*(range(int((last - first).max()) + 1) for first, last in zip(firsts, lasts, strict=True))):
+        for steps in product(
+            *(range(int((last - first).max()) + 1) for first, last in zip(firsts, lasts, strict=True))
+        ):
             places = (np.minimum(first + by, last) for first, last, by in zip(firsts, lasts, steps, strict=True))
             there = block[np.ix_(*places)]
             differ |= (there != 0) & (only != 0) & (there != only)
@@ -194,7 +194,8 @@ def _weights(given: tuple[int, int], wanted: tuple[int, int], factor: float) -> 
     there = np.arange(*given) + 0.5
     middles = ((np.arange(*wanted) + 0.5) * factor).clip(there[0], there[-1])
     weights = np.maximum(0, 1 - np.abs(there - middles[:, None]) / max(factor, 1.0))
-    return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+    shares: NDArray[np.float32] = (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+    return shares
 
 
 def _triple(numbers: list[int]) -> Triple:

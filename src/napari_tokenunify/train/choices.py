@@ -164,10 +164,10 @@ def choose_plan(
 
 
 def usual_learning_rate(network: nn.Module, *, gently: bool) -> float:
-    """Return the highest learning rate: smaller for larger networks, and a third of it where much would be lost."""
+    """Return the highest learning rate: smaller for larger networks, and a tenth of it where much would be lost."""
     size = sum(parameter.numel() for parameter in network.parameters())
     rate = 3e-3 if size < 10e6 else 1e-3 if size < 60e6 else 3e-4
-    return rate / 3 if gently else rate
+    return rate / 10 if gently else rate
 
 
 def _choose_crop(
