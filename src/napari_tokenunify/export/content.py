@@ -181,7 +181,6 @@ class Segments(Content):
         largest = int(table.max())
         written = np.zeros(largest + 1, bool)
         volume = _volume_of(segmentation, table, written)
-        z, y, x = segmentation.spec.get("origin", (0, 0, 0))
         spec = segmentation.spec
         facts: dict[str, Any] = {
             "segmentation": str(segmentation.folder.absolute()),
@@ -194,7 +193,7 @@ class Segments(Content):
             box,
             np.dtype(np.uint32 if largest < 2**32 else np.uint64),  # smaller ones are taken for images elsewhere
             "segments",
-            (z, y, x),
+            segmentation.origin,
             facts,
             segmentation=segmentation,
             table=table,

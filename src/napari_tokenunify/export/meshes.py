@@ -92,7 +92,7 @@ def segment_mesh(
     inside[members] = 1
     coarse = _coarse(segmentation, inside, boxes, Box(_triple(start), _triple(stop)), step)
     vertices, faces, _, _ = marching_cubes(coarse, 0.5, allow_degenerate=False)
-    first = start + (np.array(step) - 1) / 2 + segmentation.spec.get("origin", (0, 0, 0))  # middle of a coarse voxel
+    first = start + (np.array(step) - 1) / 2 + segmentation.origin  # middle of a coarse voxel
     places = (first + (vertices - 1.0) * step) * size  # 1: the rim
     return Mesh(places.astype(np.float32), faces.astype(np.int32), step)
 

@@ -66,8 +66,8 @@ class LineTool:
         seen = visible_box(self._viewer, self._session.volume, (most[0], most[1], most[2]))
         if seen is None or segmentation is None:
             raise ProofreadError("No segments are in the middle of the view: move it there, then paint the line.")
-        z, y, x = (-int(a) for a in segmentation.spec.get("origin", (0, 0, 0)))
-        inside = seen.shifted((z, y, x)).clipped(segmentation.shape)
+        z, y, x = segmentation.origin
+        inside = seen.shifted((-z, -y, -x)).clipped(segmentation.shape)
         if inside is None:
             raise ProofreadError("No segments are in the middle of the view: move it there, then paint the line.")
         self._box, self.layer = inside, self._marks.paint_line(inside)

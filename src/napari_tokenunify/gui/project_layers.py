@@ -143,9 +143,8 @@ class ProjectLayers:
             self._segments.forget()
         self._segments = ShownSegments(segmentation, self._session.state.threshold)
         self._segments.changed.connect(self._redraw)
-        z, y, x = segmentation.spec.get("origin", (0, 0, 0))
         is_new = self._layer(SEGMENTS) is None
-        self._put(SEGMENTS, self._segments, "labels", (z, y, x), opacity=0.5).editable = False
+        self._put(SEGMENTS, self._segments, "labels", segmentation.origin, opacity=0.5).editable = False
         if is_new:
             self._step_back(BEFORE, PREVIEW, ANNOTATIONS, BOUNDARIES)
 

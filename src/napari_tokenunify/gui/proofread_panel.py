@@ -198,8 +198,7 @@ class ProofreadPanel(QWidget):
         segmentation = self._session.segmentation
         if segmentation is None:
             return
-        z, y, x = (int(a) for a in segmentation.spec.get("origin", (0, 0, 0)))
-        near = Box(place, (place[0] + 1, place[1] + 1, place[2] + 1)).grown((_AROUND,) * 3).shifted((z, y, x))
+        near = Box(place, (place[0] + 1, place[1] + 1, place[2] + 1)).grown((_AROUND,) * 3).shifted(segmentation.origin)
         look_at(self._viewer, self._session.volume, near)
 
     def _say(self, words: str) -> None:

@@ -94,11 +94,10 @@ class SurfaceView:
         """
         shown: ShownSegments = segments.data
         folder, members = shown.segmentation.folder, shown.table if table is None else table
-        known = shown.segmentation.voxel_size_nm is not None
-        origin = shown.segmentation.spec.get("origin", (0, 0, 0))
+        scale = 1.0 if shown.segmentation.voxel_size_nm is None else segments.scale
         self._colours = list(colours or [segments.get_color(segment) for segment in ids])
         self._looks = {
-            "translate": np.array(segments.translate) - np.multiply(origin, segments.scale if known else 1.0),
+            "translate": np.array(segments.translate) - np.multiply(shown.segmentation.origin, scale),
             "units": segments.units,
             "axis_labels": segments.axis_labels,
             "metadata": dict(segments.metadata),

@@ -89,8 +89,8 @@ def _planned(edit: Edit, target: Proofreading, shift: Point, voxels: dict[int, P
 
 def _shift(source: Proofreading, target: Proofreading) -> Triple:
     """Return what has to be added to a voxel (z, y, x) of one segmentation to have it in the other."""
-    here, there = (found.segmentation.spec.get("origin", (0, 0, 0)) for found in (source, target))
-    return int(here[0] - there[0]), int(here[1] - there[1]), int(here[2] - there[2])
+    here, there = source.segmentation.origin, target.segmentation.origin
+    return here[0] - there[0], here[1] - there[1], here[2] - there[2]
 
 
 def first_voxels(fragments: StoredFragments, wanted: Iterable[int]) -> dict[int, Point]:

@@ -291,7 +291,7 @@ def _affinities(segmentation: Segmentation, box: Box) -> tuple[NDArray[np.float3
         return None, DEFAULT_OFFSETS
     try:
         store = open_affinities(source, spec.get("offsets"))
-        z, y, x = (int(a) - b for a, b in zip(spec.get("origin", (0, 0, 0)), store.origin, strict=True))
+        z, y, x = (a - b for a, b in zip(segmentation.origin, store.origin, strict=True))
         return store.read(box.shifted((z, y, x))), store.offsets
     except (SegmentError, VolumeError):
         return None, DEFAULT_OFFSETS

@@ -100,8 +100,7 @@ class TrainingLabels:
         ProofreadError
             If volume, annotations and segmentation do not lie over each other, or nothing is known yet.
         """
-        z, y, x = proofreading.segmentation.spec.get("origin", (0, 0, 0))
-        covered = Box.whole(proofreading.segmentation.shape).shifted((z, y, x))
+        covered = proofreading.segmentation.covered
         if covered.clipped(volume.shape) != covered or (annotations and annotations.shape != volume.shape):
             raise ProofreadError(
                 f"{volume.uri}: has {volume.shape} voxels (z, y, x), which does not fit the segmentation, {covered}, "

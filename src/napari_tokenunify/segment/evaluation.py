@@ -189,8 +189,7 @@ def _open_folder(folder: Path, config: EvaluateConfig, opened: Callable[[Path], 
 
     segmentation = (opened or Segmentation.open)(folder)
     table = segmentation.table if config.threshold is None else segmentation.at(config.threshold)
-    z, y, x = segmentation.spec.get("origin", (0, 0, 0))
-    covered = Box.whole(segmentation.shape).shifted((z, y, x))
+    covered = segmentation.covered
     location = Location.parse(config.labels)
     is_drawn = not location.is_remote and not location.inner and bool(drawing_files(location.path))
     shape = covered.stop if is_drawn else open_volume(config.labels).shape

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import numpy as np
 
 from napari_tokenunify.errors import SegmentError
+from napari_tokenunify.geometry import Box
 from napari_tokenunify.project import whole_file, whole_folder
 from napari_tokenunify.segment.blocks.run import WORK
 from napari_tokenunify.segment.fragment_boxes import kept_boxes
@@ -150,6 +151,17 @@ class Segmentation:
         """(z, y, x) in nm; None if unknown."""
         size = self.spec["voxel_size_nm"]
         return None if size is None else (size[0], size[1], size[2])
+
+    @property
+    def origin(self) -> Triple:
+        """The voxel (z, y, x) of the volume that the first one here is."""
+        z, y, x = self.spec.get("origin", (0, 0, 0))
+        return int(z), int(y), int(x)
+
+    @property
+    def covered(self) -> Box:
+        """The part of the volume that it is of."""
+        return Box.whole(self.shape).shifted(self.origin)
 
     @property
     def origin_nm(self) -> VoxelSize:
