@@ -12,7 +12,7 @@ from napari_tokenunify.gui.pretrain_panel import PretrainPanel
 from napari_tokenunify.gui.project_layers import ProjectLayers
 from napari_tokenunify.gui.reconstructions import LAYERS
 from napari_tokenunify.gui.train_panel import TrainPanel
-from napari_tokenunify.jobs import JobState
+from napari_tokenunify.jobs import JobState, JobStatus
 from napari_tokenunify.session import Session
 from tests.gui.test_train_panel import own_folders, press  # noqa: F401 - a fixture
 from tests.train.pretraining.test_pretraining import tissue
@@ -130,3 +130,16 @@ def test_from_the_train_step_a_pre_training_runs_is_watched_and_training_starts_
     press(qtbot, train.unfold)
     assert panel.isHidden()
     del layers
+
+
+def test_a_sweep_is_not_offered_to_start_from(panel, session, monkeypatch):
+    folders = [session.project.new_run("pretrain") for _ in range(2)]
+    (folders[0] / "checkpoints").mkdir()
+    ended = [JobStatus(JobState.DONE, "pretrain", folder.name, folder) for folder in folders]
+    monkeypatch.setattr(type(session), "jobs", property(lambda _: ended))
+    panel._list_models()
+    panel._offer()
+    named = [panel.model.itemData(row) for row in range(panel.model.count())]
+    assert str(folders[0]) in named
+    assert str(folders[1]) not in named
+    assert panel.use.text() == f"Train from {folders[0].name}"

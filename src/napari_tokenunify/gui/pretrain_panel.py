@@ -231,9 +231,8 @@ class PretrainPanel(QWidget):
         self.model.clear()
         for name in NETWORK_PRESETS:
             self.model.addItem(f"{name} ({PARAMETERS[name]:g} M parameters)", name)
-        for status in self._session.jobs:
-            if status.stage == "pretrain" and status.state in {JobState.DONE, JobState.STOPPED}:
-                self.model.addItem(f"{status.name} (this project)", str(status.folder))
+        for status in self._pretrained(JobState.DONE, JobState.STOPPED):
+            self.model.addItem(f"{status.name} (this project)", str(status.folder))
         self.model.setCurrentIndex(max(0, self.model.findData(chosen)))
         self.model.blockSignals(False)
         self._name_button()
@@ -248,12 +247,17 @@ class PretrainPanel(QWidget):
 
     def _offer(self) -> None:
         """Offer to train from what was pre-trained last."""
-        done = [s for s in self._session.jobs if s.stage == "pretrain" and s.state is JobState.DONE]
+        done = self._pretrained(JobState.DONE)
         self._last = str(done[-1].folder) if done else None
         self.use.setVisible(bool(done))
         if done:
             self.use.setText(f"Train from {done[-1].name}")
         self.helped.offer([Path(status.folder) for status in reversed(done)])
+
+    def _pretrained(self, *states: JobState) -> list[JobStatus]:
+        """Return the pre-trainings that have left weights; a sweep leaves tables, and folders within its own."""
+        ended = [status for status in self._session.jobs if status.stage == "pretrain" and status.state in states]
+        return [status for status in ended if (status.folder / "checkpoints").is_dir()]
 
     def _allow(self, _: object = None) -> None:
         """Let the button be pressed, or say why it cannot."""
