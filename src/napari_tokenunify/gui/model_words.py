@@ -57,7 +57,9 @@ def model_words(model: str, volume_size_nm: VoxelSize | None) -> str:
     if volume_size_nm is not None and card.voxel_size_nm is not None:
         different = voxel_size_mismatch(volume_size_nm, card.voxel_size_nm)
         if different is not None:
-            lines.append(f"<b>{different.rstrip('.')}</b>; it has to learn the difference, which takes more labels.")
+            lines.append(
+                f"<b>{different.rstrip('.')}</b>; unless you turn it off, it is shown the volume at that size."
+            )
     return "<br>".join(line for line in lines if line)
 
 

@@ -62,7 +62,7 @@ class NetworkConfig(Config):
     neurons apart that touch, and cost little; (0, 0, 0) is the voxel itself, as pre-training predicts it."""
 
     voxel_size_nm: tuple[Nanometres, Nanometres, Nanometres] | None = None
-    """Voxel size (z, y, x) in nm the weights were trained at. A volume that differs much should be resampled to it."""
+    """Voxel size (z, y, x) in nm the weights were trained at. A volume that differs much is resampled to it."""
 
     scan_backend: Literal["auto", "mamba_ssm", "triton", "numba", "torch"] = "auto"
     """What computes the selective scan; "auto" takes the fastest that works here. All give the same result."""
