@@ -62,6 +62,11 @@ class Network:
     card: ModelCard | None
 
     @property
+    def knows_labels(self) -> bool:
+        """Whether it was trained on labels before."""
+        return self.card is not None and (0, 0, 0) not in self.card.network.offsets
+
+    @property
     def parameters(self) -> int:
         """How many numbers it learns."""
         return sum(parameter.numel() for parameter in self.module.parameters())
@@ -174,7 +179,7 @@ def train(network: Network, task: AffinityTask, budget: Budget, folder: Path) ->
     """Train, and leave the average of the weights in the network; return what is to be told of it."""
     from napari_tokenunify.network.device import choose_device, choose_precision
     from napari_tokenunify.project import RunPaths
-    from napari_tokenunify.train.choices import usual_learning_rate
+    from napari_tokenunify.train.choices import GENTLE, usual_learning_rate
     from napari_tokenunify.train.loop import Loop
     from napari_tokenunify.train.plan import Plan
 
@@ -183,7 +188,7 @@ def train(network: Network, task: AffinityTask, budget: Budget, folder: Path) ->
         budget,
         task.crop,
         batch=1 if device.type == "cpu" else 4,
-        learning_rate=usual_learning_rate(network.module, gently=network.card is not None),
+        learning_rate=usual_learning_rate(network.module) * (GENTLE if network.knows_labels else 1),
         average=0.995,
         precision=choose_precision("auto", device),
         checkpoint_seconds=1e9,

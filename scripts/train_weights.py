@@ -135,7 +135,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--size", choices=("tiny", "small"), default="small")
     parser.add_argument("--sections", type=int, default=1, help="make one section of each so many")
-    parser.add_argument("--start", help="weights that know labels already, in place of pre-training")
+    parser.add_argument("--start", help="a model in the package to go on with, in place of pre-training")
     parser.add_argument("--pretrain-minutes", type=float, default=12.0)
     parser.add_argument("--minutes", type=float, default=40.0)
     parser.add_argument("--seed", type=int, default=0)
@@ -157,6 +157,7 @@ def main() -> None:
         volume=str(image),
         annotations=str(labels),
         voxel_size=size,
+        resample=False,
         model=words.start or str(words.out / "pretrain"),
         minutes=words.minutes,
         hold_out=0.1,
@@ -164,7 +165,7 @@ def main() -> None:
         out=str(words.out / "finetune"),
         seed=words.seed,
     )
-    name = f"{words.size}-fib25" + (f"-{10 * words.sections}nm" if words.sections > 1 else "")
+    name = words.start or f"{words.size}-fib25" + f"-{10 * words.sections}nm" * (words.sections > 1)
     card = store(run("finetune", config)["model"], name, words.sections)
     print(card.model_dump_json(indent=1))
 

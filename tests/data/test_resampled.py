@@ -61,6 +61,19 @@ def test_thin_strokes_do_not_break_and_a_voxel_that_two_share_stays_unknown():
     np.testing.assert_array_equal(seen.read(Box.whole(seen.shape))[0], [[3, 3, 3], [0, 0, 0], [0, 0, 0]])
 
 
+@pytest.mark.parametrize("factor", [1.25, 1.3, 1.5, 2, 2.5, 4, 8, 10])
+def test_every_labelled_voxel_is_seen_in_exactly_one_new_one(factor):
+    how = Resampling((1, 4, 4), (factor, 4, 4))
+    for section in range(40):
+        labels = np.zeros((40, 2, 2), np.uint16)
+        labels[section] = 9
+        seen = resampled_annotations(Annotations.from_array(labels), how)
+        whole = seen.read(Box.whole(seen.shape))
+        assert np.count_nonzero(whole[:, 0, 0]) == 1, section
+        parts = [seen.read(Box((z, 0, 0), (z + 1, 2, 2))) for z in range(seen.shape[0])]
+        np.testing.assert_array_equal(np.concatenate(parts), whole)
+
+
 def test_where_zero_is_boundary_it_is_not_painted_over():
     labels = np.full((1, 10, 10), 4, np.uint8)
     labels[0, :, 2] = 0
@@ -85,3 +98,12 @@ def test_a_resampled_file_crosses_to_another_process(tmp_path):
     seen = resampled(open_volume(tmp_path / "raw.npy"), COARSER)
     box = Box.whole(seen.shape)
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(seen)).read(box), seen.read(box))
+
+
+def test_a_voxel_that_is_no_number_does_not_spread():
+    image = np.ones((8, 40, 40), np.float32)
+    image[4, 20, 20] = np.nan
+    seen = resampled(Volume.from_array(image), COARSER)
+    values = seen.read(Box.whole(seen.shape))
+    assert np.isfinite(values).all()
+    assert np.count_nonzero(values < 0.999) < 40

@@ -11,6 +11,7 @@ import torch
 from napari_tokenunify.config import FinetuneConfig
 from napari_tokenunify.errors import AnnotationError, ConfigError, TrainError, VolumeError
 from napari_tokenunify.events import Message, Metric, Preview
+from napari_tokenunify.geometry import Box
 from napari_tokenunify.network import NETWORK_PRESETS, ModelCard, build_network, load_checkpoint, save_checkpoint
 from napari_tokenunify.network.installed import find_model
 from napari_tokenunify.train import loop
@@ -225,6 +226,26 @@ def test_image_and_labels_are_resampled_to_the_voxel_size_that_the_model_knows(d
     assert settings["data"][0]["voxel_size_nm"] == [10, 5, 5]
     shown = [event for event in events if isinstance(event, Preview)]
     assert np.load(shown[-1].path).shape == (3, 7, 27, 25)  # in voxels of the volume
+    ends = np.array([Box.parse(box).stop for box in settings["held_out"]])
+    assert len(ends)
+    assert ends[:, 2].max() > SHAPE[2] // 2  # in voxels of the volume too: the membrane is in its middle
+
+
+def test_a_preview_of_a_coarse_volume_shows_its_middle_so_that_it_costs_no_more(data):
+    changes = {"preview": "0:16,0:64,0:64", "preview_seconds": 1e-6, "hold_out": 0.0}
+    _, events, _ = drive(finetune(config(data, voxel_size="20,20,20", **changes)))
+    shown = [event for event in events if isinstance(event, Preview)]
+    assert shown[-1].box == "4:12,16:48,16:48"
+    assert np.load(shown[-1].path).shape == (3, 8, 32, 32)
+
+
+def test_labels_that_hold_no_border_at_the_models_voxel_size_are_refused(data):
+    labels = np.zeros(SHAPE, np.uint32)
+    labels[:, 10, 20], labels[:, 10, 21] = 1, 2  # both in one voxel of the model
+    labels[:, 40:50, 40:50] = 1
+    np.save(data / "few.npy", labels)
+    with pytest.raises(TrainError, match="no border between two neurons is known"):
+        drive(finetune(config(data, annotations=str(data / "few.npy"), voxel_size="10,5,5")))
 
 
 def test_the_volumes_own_voxel_size_is_learnt_where_that_is_wanted(data):

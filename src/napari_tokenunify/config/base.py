@@ -13,7 +13,7 @@ from napari_tokenunify.geometry import Box, parse_voxel_size, parse_voxel_sizes
 class Config(BaseModel):
     """Base of all settings: frozen, and a key it does not know is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, defer_build=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     def replace(self, **changes: Any) -> Self:
         """Return a copy with `changes`, validated again (pydantic's own copy is not)."""

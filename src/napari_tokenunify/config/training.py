@@ -28,8 +28,6 @@ class AffinityTrainingConfig(Config):
     """Train for so many steps instead; a larger value takes longer and gives a better network."""
     voxel_size: VoxelSizeText | None = None
     """Voxel size z,y,x in nm of the volume, e.g. 40,4,4; overrides what the file says."""
-    resample: bool = True
-    """Learn at the voxel size that the model was trained at, where the volume's differs by more than a fifth."""
     boundary_id: Annotated[int, Field(ge=1)] | None = None
     """The id in the annotations that stands for membrane or outside."""
     zero_is_boundary: bool = False
@@ -63,6 +61,8 @@ class AffinityTrainingConfig(Config):
 class FinetuneConfig(AffinityTrainingConfig):
     """Teach a network your data from sparse labels, in the background; a run that was stopped goes on as it was."""
 
+    resample: bool = True
+    """Learn at the voxel size that the model was trained at, where the volume's differs by more than a fifth."""
     preview: BoxText | None = None
     """Part of the volume to predict now and then while training, z0:z1,y0:y1,x0:x1; a larger one takes longer."""
     preview_seconds: Annotated[float, Field(gt=0)] = 20.0

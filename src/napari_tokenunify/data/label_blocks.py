@@ -50,9 +50,11 @@ def label_blocks(labels: Volume, margin: Triple, with_empty: bool = False) -> It
     with_empty : bool
         Leave out nothing.
     """
-    is_sparse = isinstance(labels.levels[0].source, Sparse) and labels.chunks is None
-    size = _block_shape(labels.shape, _SPARSE_BLOCK if is_sparse else labels.chunks, grow=not is_sparse)
-    filled = None if with_empty else filled_boxes(labels)
+    filled = filled_boxes(labels)
+    is_drawn = labels.chunks is None and filled is not None
+    size = _block_shape(labels.shape, _SPARSE_BLOCK if is_drawn else labels.chunks, grow=not is_drawn)
+    if with_empty:
+        filled = None
     if filled is None:
         indices: Iterable[tuple[int, ...]] = product(
             *(range(-(-n // s)) for n, s in zip(labels.shape, size, strict=True))

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -17,6 +16,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_tokenunify.data.annotations import Annotations
+
+_MOST_VOXELS: Final = 1 << 25  # of the stored ones at once
 
 
 @dataclass(frozen=True)
@@ -77,12 +78,11 @@ class Resampling:
         given, wanted : Box
             Where `values` lie, and what is asked for; voxels before and after.
         """
-        found = np.asarray(values, np.float32)
-        for axis in range(3):
-            weights = _weights(
-                (given.start[axis], given.stop[axis]), (wanted.start[axis], wanted.stop[axis]), self.factors[axis]
-            )
-            found = np.moveaxis(np.tensordot(weights, found, (1, axis - 3)), 0, axis - 3)
+        found = np.nan_to_num(np.asarray(values, np.float32), nan=0.0)  # one NaN would spread over all
+        for axis, factor in enumerate(self.factors):
+            there, here = ((box.start[axis], box.stop[axis]) for box in (given, wanted))
+            if factor != 1 or there != here:
+                found = np.moveaxis(np.tensordot(_weights(there, here, factor), found, (1, axis - 3)), 0, axis - 3)
         return np.ascontiguousarray(found)
 
 
@@ -123,7 +123,7 @@ class _Grey:
     def __init__(self, volume: Volume, how: Resampling) -> None:
         self.volume, self.how = volume, how
         self.shape = how.shape(volume.shape)
-        self.chunks = None if volume.chunks is None else how.shape(volume.chunks)
+        self.chunks = None if volume.chunks is None else _chunks(volume.chunks, how)
 
     def __getitem__(self, index: tuple[slice, slice, slice], /) -> NDArray[np.float32]:
         wanted = _box(index, self.shape)
@@ -140,7 +140,7 @@ class _Ids:
         self.volume, self.how, self.spread = volume, how, spread
         self.dtype = volume.dtype
         self.shape = how.shape(volume.shape)
-        self.chunks = None if volume.chunks is None else how.shape(volume.chunks)
+        self.chunks = None if volume.chunks is None else _chunks(volume.chunks, how)
 
     def filled(self) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
         """Return first and last voxel of boxes outside which there are no labels; None if that is not known."""
@@ -151,42 +151,75 @@ class _Ids:
 
     def __getitem__(self, index: tuple[slice, slice, slice], /) -> NDArray[Any]:
         wanted = _box(index, self.shape)
-        spans = [
-            _covered(low, high, by, n)
-            for low, high, by, n in zip(wanted.start, wanted.stop, self.how.factors, self.volume.shape, strict=True)
+        lines = [
+            _Line.of(low, high, by, old, new)
+            for low, high, by, old, new in zip(
+                wanted.start, wanted.stop, self.how.factors, self.volume.shape, self.shape, strict=True
+            )
         ]
-        start, stop = _triple([int(first[0]) for first, _ in spans]), [int(last[-1]) + 1 for _, last in spans]
-        block = self.volume.read(Box(start, _triple(stop)))
-        firsts, lasts = ([each - at for each, at in zip(ends, start, strict=True)] for ends in zip(*spans, strict=True))
-        ids = block[np.ix_(*((first + last) // 2 for first, last in zip(firsts, lasts, strict=True)))]
-        if not self.spread or ids.all():
+        start, stop = (_triple([line.span[end] for line in lines]) for end in (0, 1))
+        block = self.volume.read(Box(start, stop))
+        ids = block[np.ix_(*(line.middles - line.span[0] for line in lines))]
+        if not self.spread or ids.all() or not block.any():
             return ids
-        only, differ = np.zeros_like(ids), np.zeros(ids.shape, bool)
-        for steps in product(
-            *(range(int((last - first).max()) + 1) for first, last in zip(firsts, lasts, strict=True))
-        ):
-            places = (np.minimum(first + by, last) for first, last, by in zip(firsts, lasts, steps, strict=True))
-            there = block[np.ix_(*places)]
-            differ |= (there != 0) & (only != 0) & (there != only)
-            only = np.where(there != 0, there, only)
-        return np.where((ids == 0) & ~differ, only, ids)
+        largest, least = block, np.where(block == 0, np.iinfo(block.dtype).max, block)
+        for axis, line in enumerate(lines):
+            largest, least = line.reduced(largest, np.maximum, axis), line.reduced(least, np.minimum, axis)
+        return np.where((ids == 0) & (largest == least), largest, ids)
+
+
+@dataclass(frozen=True, eq=False)
+class _Line:
+    """Which old voxels some new ones take along an axis.
+
+    Attributes
+    ----------
+    middles : ndarray of int64, shape (N,)
+        The old voxel at the middle of each.
+    edges : ndarray of int64, shape (N + 1,), or None
+        The old voxels whose middles lie in new voxel i are edges[i] to edges[i + 1] - 1; each lies in exactly one. None
+        where new voxels are no longer than old ones.
+    span : tuple of int
+        First old voxel of all, and the one past the last.
+    """
+
+    middles: NDArray[np.int64]
+    edges: NDArray[np.int64] | None
+    span: tuple[int, int]
+
+    @classmethod
+    def of(cls, low: int, high: int, factor: float, old: int, new: int) -> _Line:
+        """Return that of the new voxels low to high - 1, of `new` that are made of `old`."""
+        middles = np.minimum(((np.arange(low, high) + 0.5) * factor).astype(np.int64), old - 1)
+        if factor <= 1:
+            return cls(middles, None, (int(middles[0]), int(middles[-1]) + 1))
+        edges = np.ceil(np.arange(low, high + 1) * factor - 0.5).astype(np.int64).clip(0, old)
+        if high == new:
+            edges[-1] = old
+        return cls(middles, edges, (min(int(edges[0]), int(middles[0])), max(int(edges[-1]), int(middles[-1]) + 1)))
+
+    def reduced(self, block: NDArray[Any], how: np.ufunc, axis: int) -> NDArray[Any]:
+        """Reduce the old voxels of each new one along an axis."""
+        first = self.span[0]
+        if self.edges is None:
+            return np.take(block, self.middles - first, axis)
+        inside = np.take(block, np.arange(self.edges[0] - first, self.edges[-1] - first), axis)
+        found: NDArray[Any] = how.reduceat(inside, self.edges[:-1] - self.edges[0], axis)
+        return found
+
+
+def _chunks(chunks: Triple, how: Resampling) -> Triple:
+    """Return what is worth reading at once: a chunk, or a part of it if it is huge."""
+    size = list(how.shape(chunks))
+    while math.prod(size) * math.prod(how.factors) > _MOST_VOXELS and max(size) > 1:
+        longest = size.index(max(size))
+        size[longest] = -(-size[longest] // 2)
+    return _triple(size)
 
 
 def _box(index: tuple[slice, slice, slice], shape: Triple) -> Box:
     spans = [part.indices(n)[:2] for part, n in zip(index, shape, strict=True)]
     return Box(_triple([low for low, _ in spans]), _triple([high for _, high in spans]))
-
-
-def _covered(low: int, high: int, factor: float, extent: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the first and last voxel whose middle lies in each of some new ones along an axis, or the one around it.
-
-    The middle of first and last is the voxel at the middle of the new one.
-    """
-    edges = np.arange(low, high + 1) * factor
-    middle = np.floor((edges[:-1] + edges[1:]) / 2)
-    reach = np.maximum(0, np.minimum(middle + 0.5 - edges[:-1], edges[1:] - middle - 0.5))
-    first, last = (np.clip(middle + sign * np.floor(reach), 0, extent - 1) for sign in (-1, 1))
-    return first.astype(np.int64), last.astype(np.int64)
 
 
 def _weights(given: tuple[int, int], wanted: tuple[int, int], factor: float) -> NDArray[np.float32]:

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from napari_tokenunify.session import Session
 
 _ADVANCED: Final = (
+    "resample",
     "parts",
     "loss",
     "widen_borders",

@@ -244,6 +244,7 @@ class _Work:
                 "boundary_id": self.kept.boundary_id,
                 "zero_is_boundary": False,
                 "model": start.model,
+                "resample": False,  # or each start would learn at another voxel size
                 "seed": seed,
                 "out": str(folder),
             }

@@ -28,6 +28,7 @@ _THICK: Final = 2.5  # sections that much coarser than pixels call for flat crop
 _FLAT: Final[tuple[Triple, ...]] = ((16, 160, 160), (16, 128, 128), (16, 96, 96), (16, 64, 64))
 _DEEP: Final[tuple[Triple, ...]] = ((32, 160, 160), (32, 128, 128), (32, 96, 96), (32, 64, 64))
 _STEPS_WANTED: Final = 3000  # many small steps teach far more than a few large ones: docs/performance.md
+GENTLE: Final = 0.1  # of the usual learning rate, for weights that know labels; see docs/performance.md
 _OVERHEAD: Final = 0.9  # of the time goes into steps
 _LARGEST_BATCH: Final = 8
 _FEW_PAIRS: Final = 100_000
@@ -145,7 +146,7 @@ def choose_plan(
         budget=Budget(config.steps, seconds),
         crop=crop,
         batch=batch,
-        learning_rate=config.learning_rate or usual_learning_rate(network, gently=labelled),
+        learning_rate=config.learning_rate or usual_learning_rate(network) * (GENTLE if labelled else 1),
         warmup=max(1, min(20, steps // 10)),
         average=min(0.999, max(0.9, 1 - 10 / steps)),
         precision=precision,
@@ -163,11 +164,10 @@ def choose_plan(
     )
 
 
-def usual_learning_rate(network: nn.Module, *, gently: bool) -> float:
-    """Return the highest learning rate: smaller for larger networks, and a tenth of it where much would be lost."""
+def usual_learning_rate(network: nn.Module) -> float:
+    """Return the highest learning rate of a network that knows nothing yet: smaller for larger ones."""
     size = sum(parameter.numel() for parameter in network.parameters())
-    rate = 3e-3 if size < 10e6 else 1e-3 if size < 60e6 else 3e-4
-    return rate / 10 if gently else rate
+    return 3e-3 if size < 10e6 else 1e-3 if size < 60e6 else 3e-4
 
 
 def _choose_crop(

@@ -6,6 +6,7 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from napari_tokenunify.config import FinetuneConfig
+    from napari_tokenunify.data.annotation_checks import AnnotationSummary
     from napari_tokenunify.data.annotations import Annotations
     from napari_tokenunify.data.volume import Volume
     from napari_tokenunify.events import Event
@@ -148,6 +150,14 @@ def _open(config: FinetuneConfig) -> Generator[Event, None, _Data]:
         if finding.severity == "error":
             raise TrainError(f"{config.annotations}: {finding.message}")
         yield Message(finding.message, "warning" if finding.severity == "warning" else "info")
+    known = _known_pairs(config, summary)
+    if config.preview is not None and Box.parse(config.preview).clipped(volume.shape) is None:
+        raise ConfigError(f"--preview {config.preview} lies outside the volume of {volume.shape} voxels (z, y, x).")
+    return _Data(volume, annotations, known, (data_hash(volume), data_hash(annotations)))
+
+
+def _known_pairs(config: FinetuneConfig, summary: AnnotationSummary) -> int:
+    """Return how many pairs are known, unless there is nothing to learn."""
     known, joined = sum(summary.known_pairs), sum(summary.joined_pairs)
     if joined == known:
         raise TrainError(
@@ -158,9 +168,7 @@ def _open(config: FinetuneConfig) -> Generator[Event, None, _Data]:
         raise TrainError(
             f"{config.annotations}: no two voxels are known to lie in one neuron: paint the inside of neurons too."
         )
-    if config.preview is not None and Box.parse(config.preview).clipped(volume.shape) is None:
-        raise ConfigError(f"--preview {config.preview} lies outside the volume of {volume.shape} voxels (z, y, x).")
-    return _Data(volume, annotations, known, (data_hash(volume), data_hash(annotations)))
+    return known
 
 
 def _prepare(
@@ -177,9 +185,9 @@ def _prepare(
     seen, how = yield from _resampled(config, data, card.voxel_size_nm, trained=trained)
     precision = choose_precision(config.precision, device)
     labelled = trained and not is_pretrained(card.network)
-    parts, why = choose_parts_for(config, labelled=labelled, known_pairs=data.known_pairs)
+    parts, why = choose_parts_for(config, labelled=labelled, known_pairs=seen.known_pairs)
     yield Message(f"{describe(parts)} Chosen {why}.")
-    run_id = _run_id(config, card, data)
+    run_id = _run_id(config, card, data, how)
     before = settings_of(paths, run_id)
     network.to(device)
     choose_parts(network, parts)
@@ -204,10 +212,10 @@ def _prepare(
         plan, sentence = choose_plan(config, network, everything, crops, precision, labelled=labelled)
         plan = _plan_of(ranks.agree(asdict(plan)), config)  # each has measured for itself
         yield Message(sentence)
-    task, held = yield from _task(config, everything, plan, segment)
-    if config.preview is not None:
-        preview = Box.parse(config.preview).clipped(data.volume.shape)
-        task = replace(task, preview_box=preview, preview_folder=paths.previews, preview_from=how)
+    task = yield from _task(config, everything, plan, segment)
+    preview = None if config.preview is None else Box.parse(config.preview).clipped(data.volume.shape)
+    if preview is not None:
+        task = replace(task, preview_box=_affordable(preview, how), preview_folder=paths.previews, preview_from=how)
     network.config = network.config.replace(voxel_size_nm=seen.volume.voxel_size_nm or network.config.voxel_size_nm)
     settings |= {
         "run": run_id,
@@ -220,7 +228,7 @@ def _prepare(
         "device": str(device),
         "model": {"name": card.name, "weights_sha256": card.weights_sha256, "trained": trained},
         "intensity": measured_intensity(seen.volume, intensity, plan.crop),
-        "held_out": held,
+        "held_out": [str(box if how is None else how.back.box(box, data.volume.shape)) for box in task.boxes],
         "data": _described(data),
         "resampled_to_nm": None if how is None else list(how.after),
         "versions": package_versions(),
@@ -266,7 +274,8 @@ def _resampled(
     yield Message(f"{different}, so image and labels are resampled to that; --no-resample learns the volume's own.")
     how = Resampling(own, wanted)
     volume, annotations = resampled(data.volume, how), resampled_annotations(data.annotations, how)
-    return replace(data, volume=volume, annotations=annotations), how
+    known = _known_pairs(config, summarise(annotations))
+    return replace(data, volume=volume, annotations=annotations, known_pairs=known), how
 
 
 def is_pretrained(network: NetworkConfig) -> bool:
@@ -276,7 +285,7 @@ def is_pretrained(network: NetworkConfig) -> bool:
 
 def _task(
     config: FinetuneConfig, base: AffinityTask, plan: Plan, segment: SegmentScores | None
-) -> Generator[Event, None, tuple[AffinityTask, list[str]]]:
+) -> Generator[Event, None, AffinityTask]:
     """Hold a part of the annotations out, and put the task together."""
     annotations = base.annotations
     boxes: tuple[Box, ...] = ()
@@ -285,7 +294,7 @@ def _task(
         yield Message(sentence)
         if found is not None:
             annotations, boxes = found.training, found.boxes
-    task = replace(
+    return replace(
         base,
         annotations=annotations,
         boxes=boxes,
@@ -296,7 +305,17 @@ def _task(
         segment=segment,
         precision=plan.precision,
     )
-    return task, [str(box) for box in boxes]
+
+
+def _affordable(preview: Box, how: Resampling | None) -> Box:
+    """Return the middle of a preview that has no more voxels for the network than it has in the volume."""
+    grows = 1.0 if how is None else 1 / prod(how.factors)
+    if grows <= 1:
+        return preview
+    z, y, x = (max(1, round(n / grows ** (1 / 3))) for n in preview.shape)
+    around = [(n - size) // 2 for n, size in zip(preview.shape, (z, y, x), strict=True)]
+    start = preview.start
+    return Box.whole((z, y, x)).shifted((start[0] + around[0], start[1] + around[1], start[2] + around[2]))
 
 
 def _intensity(volume: Volume, card: ModelCard) -> tuple[IntensityRange, str]:
@@ -304,10 +323,10 @@ def _intensity(volume: Volume, card: ModelCard) -> tuple[IntensityRange, str]:
     return choose_intensity(volume, None if known is None else IntensityRange(known.low, known.high))
 
 
-def _run_id(config: FinetuneConfig, card: ModelCard, data: _Data) -> str:
+def _run_id(config: FinetuneConfig, card: ModelCard, data: _Data, how: Resampling | None) -> str:
     """Return a hash over everything that decides which steps are taken."""
-    chosen = config.model_dump(mode="json", exclude=_FREE_TO_CHANGE)
-    parts = [chosen, card.weights_sha256, *data.hashes]
+    chosen = config.model_dump(mode="json", exclude={*_FREE_TO_CHANGE, "resample"})
+    parts = [chosen, card.weights_sha256, *data.hashes, *([] if how is None else how.after)]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 

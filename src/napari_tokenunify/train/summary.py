@@ -142,6 +142,7 @@ def _setting_rows(settings: Mapping[str, Any], measured: Mapping[str, Mapping[in
         "starting weights (SHA-256)": _code((model.get("weights_sha256") or "")[:16]),
         "what learns": settings.get("parts"),
         "loss": config.get("loss"),
+        "learnt at nm (z, y, x)": _extent(settings.get("resampled_to_nm")),
         "crop (z, y, x)": _extent(plan.get("crop")),
         "batch": plan.get("batch"),
         "learning rate": plan.get("learning_rate"),

@@ -211,7 +211,7 @@ def _plan(
     return Plan(
         crop=config.crop or recipe.crop or usual_crop(first.volume, network.network.config.widths[0], device),
         batch=config.batch or (_BATCH_ON_GPU if device.type == "cuda" else 1),
-        learning_rate=config.learning_rate or usual_learning_rate(network, gently=trained),
+        learning_rate=config.learning_rate or usual_learning_rate(network) / (3 if trained else 1),
         warmup=max(1, min(recipe.warmup, few // 10)),
         weight_decay=recipe.weight_decay,
         beta2=recipe.beta2,
