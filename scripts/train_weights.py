@@ -1,6 +1,7 @@
 """Train the weights that come with the package, from nothing, on CC BY data alone.
 
-    python scripts/train_weights.py --data DIR --out runs/small --size small --pretrain-minutes 12 --minutes 40
+    python scripts/train_weights.py --data DIR --out runs/small --size small --pretrain-minutes 6 --minutes 34
+    python scripts/train_weights.py --data DIR --out runs/more --start small-fib25 --minutes 52
     python scripts/train_weights.py --data DIR --out runs/tiny --size tiny --sections 5
 
 DIR holds `fib25_raw.npz`, `fib25_train_test.npz` and `fib25_sparse_sections.npz`: FIB-SEM of the medulla of Drosophila,
@@ -159,6 +160,7 @@ def main() -> None:
         voxel_size=size,
         resample=False,
         model=words.start or str(words.out / "pretrain"),
+        learning_rate=1e-3 if words.start else None,
         minutes=words.minutes,
         hold_out=0.1,
         patience=0,
