@@ -215,11 +215,10 @@ def predicted(
     """Return the affinities (C, Z, Y, X) of a volume; tiles overlap by half."""
     from napari_tokenunify.network.device import choose_device, choose_precision
     from napari_tokenunify.segment import Prediction, open_affinities, predict_volume
-    from napari_tokenunify.segment.prediction.resample import resampled_shape
 
     device = choose_device("auto")
     if resample_to is not None:
-        tile = resampled_shape(tile, resample_to, volume.voxel_size_nm)
+        tile = Resampling(resample_to, volume.voxel_size_nm).shape(tile)
     how = Prediction(
         network.offsets,
         range_for(network, volume),

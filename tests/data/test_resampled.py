@@ -28,6 +28,11 @@ def test_what_a_training_sees_is_what_predict_shows_the_network(how):
     assert seen.voxel_size_nm == how.after
 
 
+def test_an_axis_keeps_its_extent_and_at_least_one_voxel():
+    assert Resampling((40, 4, 4), (20, 8, 8)).shape((16, 160, 160)) == (32, 80, 80)
+    assert Resampling((10, 4, 4), (80, 4, 4)).shape((1, 160, 160)) == (1, 160, 160)
+
+
 def test_a_box_reads_as_the_same_part_of_everything_does():
     seen = resampled(Volume.from_array(np.random.default_rng(0).random((9, 33, 47))), COARSER)
     box = Box((2, 3, 5), (7, 9, 12))

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from napari_tokenunify.segment.prediction.resample import resample, resampled_shape
+from napari_tokenunify.segment.prediction.resample import resample
 
 
 def smooth(shape):
@@ -37,8 +37,3 @@ def test_samples_and_channels_stay_apart():
         for channel in range(3):
             alone = resample(values[sample, channel][None, None], (6, 4, 5))
             torch.testing.assert_close(together[sample, channel], alone[0, 0])
-
-
-def test_a_shape_has_the_same_extent_in_other_voxels():
-    assert resampled_shape((16, 160, 160), (40, 4, 4), (20, 8, 8)) == (32, 80, 80)
-    assert resampled_shape((1, 160, 160), (10, 4, 4), (80, 4, 4)) == (1, 160, 160)

@@ -9,6 +9,7 @@ import psutil  # type: ignore[import-untyped]
 import torch
 
 from napari_tokenunify.data.intensity import IntensityRange, choose_intensity
+from napari_tokenunify.data.resampled import Resampling
 from napari_tokenunify.data.volume import open_volume
 from napari_tokenunify.errors import ModelError, SegmentError
 from napari_tokenunify.events import Message
@@ -20,7 +21,6 @@ from napari_tokenunify.network.heap import keep_freed_memory
 from napari_tokenunify.network.installed import find_model
 from napari_tokenunify.segment.affinity_store import open_affinities
 from napari_tokenunify.segment.prediction.memory import default_tile, fit_tile
-from napari_tokenunify.segment.prediction.resample import resampled_shape
 from napari_tokenunify.segment.prediction.tile_run import Prediction, predict_volume
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def _tile(
         tile = fit_tile(tile, card.network, psutil.virtual_memory().available)
     if resample_to is None or volume.voxel_size_nm is None:
         return tile
-    return resampled_shape(tile, resample_to, volume.voxel_size_nm)
+    return Resampling(resample_to, volume.voxel_size_nm).shape(tile)
 
 
 def _settings_before(out: str) -> dict[str, Any]:

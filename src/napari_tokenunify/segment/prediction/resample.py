@@ -1,4 +1,4 @@
-"""Resampling of tiles: from the volume's voxels to those that the network was trained on, and back."""
+"""Resampling of tiles on their device: what `data.resampled.Resampling` does to arrays, for batches of tensors."""
 
 from __future__ import annotations
 
@@ -9,13 +9,7 @@ from torch.nn import functional
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from napari_tokenunify.geometry import Triple, VoxelSize
-
-
-def resampled_shape(shape: Triple, before: VoxelSize, after: VoxelSize) -> Triple:
-    """Return how many voxels of the size `after` a tile of `shape` voxels of the size `before` has."""
-    z, y, x = (max(1, round(n * a / b)) for n, a, b in zip(shape, before, after, strict=True))
-    return z, y, x
+    from napari_tokenunify.geometry import Triple
 
 
 def resample(values: Tensor, shape: Triple) -> Tensor:

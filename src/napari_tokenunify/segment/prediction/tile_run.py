@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import torch
 
 from napari_tokenunify.data.prefetch import iterate
+from napari_tokenunify.data.resampled import Resampling
 from napari_tokenunify.errors import SegmentError
 from napari_tokenunify.events import Message, Progress
 from napari_tokenunify.geometry import Box
@@ -31,7 +32,6 @@ from napari_tokenunify.segment.prediction.blending import Windows
 from napari_tokenunify.segment.prediction.cell_sums import CellSums
 from napari_tokenunify.segment.prediction.memory import choose_batch
 from napari_tokenunify.segment.prediction.orientations import orientations
-from napari_tokenunify.segment.prediction.resample import resampled_shape
 from napari_tokenunify.segment.prediction.tile_network import NetworkUse, Tile, TileNetwork, TileReader
 from napari_tokenunify.segment.prediction.tiles import TileGrid
 
@@ -287,7 +287,7 @@ class _Run:
         how, size = self.how, self.how.network_voxel_size_nm
         sees = None
         if size is not None and self.volume.voxel_size_nm is not None:
-            sees = resampled_shape(self.grid.tile, self.volume.voxel_size_nm, size)
+            sees = Resampling(self.volume.voxel_size_nm, size).shape(self.grid.tile)
         use = NetworkUse(
             how.offsets,
             how.logits,
