@@ -87,5 +87,14 @@ def test_the_next_token_teaches_encoder_decoder_and_head():
     assert float(both.nothing().detach()) == 0
 
 
+def test_a_fresh_resampler_answers_with_the_decoders_own_output_at_the_token():
+    network, grid = build_network(SMALLEST), TokenGrid((5, 23, 40), order="hilbert")
+    both = PretrainingNetwork(network, build_head(load_recipe("paper"), network))
+    logits, tokens = both(torch.rand(1, 1, 5, 23, 40), torch.tensor([[1, 9]]), grid)
+    assert torch.equal(tokens[0, 0], logits[0, :4, :16, 16:32])  # raster numbers, whatever the order
+    assert torch.equal(tokens[0, 1, :1, :7], logits[0, 4:, 16:, :16])
+    assert not tokens[0, 1, 1:].any()
+
+
 def test_a_recipe_without_next_tokens_needs_no_head():
     assert build_head(load_recipe("mae"), build_network(SMALLEST)) is None

@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from napari_tokenunify.errors import TrainError
 from napari_tokenunify.network.official import HEAD_PREFIX
+from napari_tokenunify.train.pretraining.tokens import TokenGrid
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from napari_tokenunify.geometry import Triple
     from napari_tokenunify.network.tokenunify import TokenUnify
     from napari_tokenunify.train.pretraining.recipes import Recipe
-    from napari_tokenunify.train.pretraining.tokens import TokenGrid
 
 _OFFICIAL_CROP: Final = (16, 160, 160)
 _LATENTS: Final = 16
@@ -76,8 +76,9 @@ class PretrainingNetwork(nn.Module):
 class Resampler(nn.Module):
     """Cross-attention from the position of each token wanted to what encoder and decoder make of the crop.
 
-    Latent vectors gather from both, as in a Perceiver Resampler; then each position asks them and both for its token.
-    Crops of any size go.
+    Latent vectors gather from both, as in a Perceiver Resampler; then each position asks them and both for what the
+    decoder's own output at that token lacks: the answer is the sum. Without the decoder's detail an answer stays a
+    blur, worse than a copy of the nearest token, and the decoder would learn little. Crops of any size go.
 
     Parameters
     ----------
@@ -106,9 +107,11 @@ class Resampler(nn.Module):
         self.ask = nn.ModuleList(_CrossAttention(width) for _ in range(2))
         self.norm = nn.LayerNorm(width)
         self.out = nn.Linear(width, token[0] * token[1] * token[2])
+        nn.init.zeros_(self.out.weight)  # begins as the decoder's own answer
+        nn.init.zeros_(self.out.bias)
 
     def forward(self, coarse: Tensor, fine: Tensor, logits: Tensor, wanted: Tensor, grid: TokenGrid) -> Tensor:
-        """Predict tokens (B, Q, z, y, x) at `wanted` (B, Q) from features (B, C, ...); `logits` are not looked at."""
+        """Predict tokens (B, Q, z, y, x) at `wanted` (B, Q) from features (B, C, ...) and `logits` (B, 1, Z, Y, X)."""
         z, y, x = grid.token
         part = (z, max(1, y // 2), max(1, x // 2))  # four means a token: what lies beside it is seen in some detail
         pooled = functional.avg_pool3d(fine, part, part, ceil_mode=True, count_include_pad=False)
@@ -126,8 +129,9 @@ class Resampler(nn.Module):
         queries = self.wish + self.position(_waves(places))
         for block in self.ask:
             queries = block(queries, context)
-        result: Tensor = self.out(self.norm(queries))
-        return result.reshape(*wanted.shape, z, y, x)
+        of_decoder = TokenGrid(grid.crop, grid.token).to_tokens(logits[:, 0])  # in raster order, as `wanted` counts
+        result: Tensor = self.out(self.norm(queries)).reshape(*wanted.shape, z, y, x)
+        return result + torch.take_along_dim(of_decoder, wanted[..., None, None, None], dim=1)
 
     def _where(self, features: Tensor, grid: TokenGrid) -> Tensor:
         """Return what says where features (B, C, d, h, w) lie: (d * h * w, width)."""
