@@ -124,9 +124,9 @@ def merge(folder: Path) -> list[float]:
     step.tools.modes["Merge"].click()
     panel.session.move_threshold(0.0)  # each fragment a segment of its own
     settle(3.0)
-    drawn: list[float] = []
+    drawn: list[tuple[float, Any]] = []
     shown.window._qt_viewer.canvas._scene_canvas.events.draw.connect(
-        lambda _: drawn.append(time.perf_counter()), position="last"
+        lambda _: drawn.append((time.perf_counter(), step.marks.coloured)), position="last"
     )
     seconds: dict[str, list[float]] = {"seen": [], "made": []}
     for number in range(16):
@@ -135,11 +135,13 @@ def merge(folder: Path) -> list[float]:
         rest(step)
         for kind, act in (("seen", lambda at=second: step.tools.click(at)), ("made", step.tools.confirm)):
             drawn.clear()
-            began = time.perf_counter()
+            before, began = step.marks.coloured, time.perf_counter()
             act()
             rest(step)
             settle(0.2)
-            seconds[kind].append(drawn[-1] - began)  # the last one: what was said in the corner came before
+            news = [end for end, coloured in drawn if coloured is not before]
+            # Seen: the first drawing with both sides (the next moves the words in the corner). Made: the last.
+            seconds[kind].append((news[0] if kind == "seen" else news[-1]) - began)
     panel.close_all()
     return seconds["seen"][1:] + seconds["made"][1:]  # the first one adds layers
 

@@ -276,7 +276,6 @@ class ProofreadTools(QWidget):
         """Show what was pointed at, and plan the edit where enough is known for one."""
         self.plan, self._is_asked, self._news = None, False, ""
         groups, threshold = [list(group) for group in self._groups], self.threshold
-        self._marks.point([] if self.mode == PICK else groups)
         places: list[Place] = [point for group in groups for point in group]
         if not places:
             self.escape()
@@ -287,6 +286,7 @@ class ProofreadTools(QWidget):
         else:
             colour = CHOSEN if self.mode != MERGE else FIRST
             self._ask(lambda p: choose(p, places[-1:], colour, threshold), self._take_chosen)
+        self._marks.point([] if self.mode == PICK else self._groups)  # while the thread is at work already
 
     def _act(self, kind: Kind) -> None:
         """Plan what is done with the chosen segment; the same button again does it."""
