@@ -23,7 +23,7 @@ def test_of_two_jobs_the_second_waits_until_the_first_has_ended(make_job: Callab
     wait_for(first, "running")
     second.start()
     status = wait_until(second, lambda status: status.state == "queued")
-    assert status.reason == "Place 1 in line: other jobs of its lane come before it."
+    assert status.reason == f"Place 1 in line: {first.folder} is at work."
     first.stop()
     done = wait_for(second)
     assert done.state == "done"

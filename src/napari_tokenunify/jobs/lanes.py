@@ -33,12 +33,21 @@ class Lane:
     ----------
     name : str
         Its name.
+    run : str
+        The run folder that asks, to be told to those who wait for it.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, run: str = "") -> None:
         self._folder = state_folder() / "queue" / f"{this_host()}-{name}"  # a home may be shared by machines
         self._door = FileLock(self._folder / "door.lock")
         self._lane = FileLock(self._folder / "lane.lock")
+        self._run, self._at_work = run, self._folder / "at_work.txt"
+
+    @property
+    def at_work(self) -> str:
+        """The run folder that has the lane, or had it last; "" if that is not known."""
+        with self._door:
+            return self._at_work.read_text("utf-8") if self._at_work.exists() else ""
 
     def wait(self, since: float) -> Iterator[int]:
         """Wait in line; ends when the lane is ours.
@@ -74,6 +83,7 @@ class Lane:
                 with self._door:
                     before = self._waiting_before(path)
                     if before == 0 and _take(self._lane):
+                        self._at_work.write_text(self._run, "utf-8")
                         return
                 yield before + 1
         finally:

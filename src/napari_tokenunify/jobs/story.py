@@ -50,7 +50,8 @@ class Story:
         self.state = JobState(record["state"])
         self.reason = record.get("reason")
         if self.state is JobState.QUEUED:
-            self.reason = f"Place {record.get('place')} in line: other jobs of its lane come before it."
+            first = record.get("at_work") or "another job of its lane"
+            self.reason = f"Place {record.get('place')} in line: {first} is at work."
         if self.state.final:
             self.ended = self.last_sign
             self.result = record.get("result")

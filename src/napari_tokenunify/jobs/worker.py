@@ -118,7 +118,9 @@ class _Worker:
         if Path(spec.working_folder).is_dir():
             os.chdir(spec.working_folder)
         # Slurm has a queue of its own, and gives each job its own part of a machine
-        lane = Lane(spec.lane) if spec.lane is not None and spec.launcher.kind != "slurm" else None
+        lane = None
+        if spec.lane is not None and spec.launcher.kind != "slurm":
+            lane = Lane(spec.lane, str(self._folder.folder))
         if lane is not None and not self._has_turn(lane):
             self._state(JobState.STOPPED)
             return
@@ -128,12 +130,12 @@ class _Worker:
 
     def _has_turn(self, lane: Lane) -> bool:
         """Wait for the lane; return whether it is ours, or we were told to stop."""
-        told = 0
+        told = (0, "")
         with closing(lane.wait(self._folder.read_launch().get("time", time.time()))) as line:  # type: ignore[type-var]
             for place in line:
-                if place != told:
-                    told = place
-                    self._state(JobState.QUEUED, place=place)
+                if told != (place, lane.at_work):
+                    told = place, lane.at_work
+                    self._state(JobState.QUEUED, place=place, at_work=lane.at_work)
                 if self._asked() == "stop":
                     return False
                 self._beat()
