@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QAbstractSlider
 
 from napari_tokenunify.affinities import DEFAULT_OFFSETS, known_affinities
 from napari_tokenunify.config import SegmentConfig
@@ -113,6 +115,44 @@ def test_the_slider_moves_the_view_at_once_and_the_file_once_it_rests(show, sess
     assert tables[-1] == 0.9
     qtbot.waitUntil(lambda: threshold_on_disk(session) == 0.9)
     assert len(writes) == 1
+
+
+def test_the_threshold_is_fitted_to_the_labels_until_the_slider_is_moved(show, session, labels, tmp_path, qtbot):
+    np.save(tmp_path / "labels.npy", labels)
+    session.change(annotations=str(tmp_path / "labels.npy"), threshold=0.9)
+    viewer, panel = show(session)
+    qtbot.waitUntil(is_shown(viewer, 1))
+    assert panel.fit.isChecked()
+    session.job_ended.emit(SimpleNamespace(stage="segment", state=JobState.DONE))
+    qtbot.waitUntil(lambda: 0.25 < session.state.threshold < 0.35)  # the middle of where the two are apart
+    fitted = session.state.threshold
+    assert panel.threshold.value() == round(1000 * fitted)
+    assert panel.fit.text() == "fit to labels (VOI 0.00)"
+    qtbot.waitUntil(is_shown(viewer, 2))
+    panel.threshold.triggerAction(QAbstractSlider.SliderAction.SliderSingleStepAdd)
+    assert not panel.fit.isChecked()
+    session.job_ended.emit(SimpleNamespace(stage="segment", state=JobState.DONE))
+    assert not panel.fit._work.busy
+    press(qtbot, panel.fit)
+    qtbot.waitUntil(lambda: session.state.threshold == fitted)
+
+
+def test_labels_that_fit_no_threshold_are_told_to_who_asks(show, session, labels, tmp_path, qtbot, monkeypatch):
+    np.save(tmp_path / "labels.npy", np.where(labels == 1, labels, 0))
+    session.change(annotations=str(tmp_path / "labels.npy"))
+    _, panel = show(session)
+    said = []
+    monkeypatch.setattr("napari_tokenunify.gui.threshold_fit.show_error", said.append)
+    session.job_ended.emit(SimpleNamespace(stage="segment", state=JobState.DONE))
+    qtbot.waitUntil(lambda: not panel.fit._work.busy)
+    assert not said
+    assert panel.fit.isChecked()
+    panel.fit.click()
+    panel.fit.click()
+    qtbot.waitUntil(lambda: bool(said))
+    assert said[0].startswith("Fewer than two neurons are labelled in what was segmented")
+    assert not panel.fit.isChecked()
+    assert session.state.threshold == 0.3
 
 
 def test_a_job_that_starts_knows_a_threshold_still_in_motion(show, session):

@@ -276,6 +276,17 @@ def test_a_threshold_is_tuned_on_labels(cells: np.ndarray, affinities: Path, tmp
     assert not (tmp_path / "s" / "tuning.csv").exists()
 
 
+def test_ids_that_are_ignored_do_not_tune(cells: np.ndarray, affinities: Path, tmp_path: Path):
+    membrane = np.arange(SHAPE[2]) % 8 == 0
+    np.save(tmp_path / "without.npy", np.where(membrane, 0, cells))
+    np.save(tmp_path / "with.npy", np.where(membrane, 9999, cells))
+    curves = []
+    for name, ignored in (("without", ()), ("with", (9999,))):
+        out, tune = str(tmp_path / name), str(tmp_path / f"{name}.npy")
+        curves.append(run(affinities=str(affinities), out=out, tune=tune, ignore=ignored, **SMALL)["tuned"]["curve"])
+    assert Path(curves[0]).read_text() == Path(curves[1]).read_text()
+
+
 def test_a_method_that_solves_once_has_a_table_and_no_tree(affinities: Path, tmp_path: Path):
     result = run(affinities=str(affinities), out=str(tmp_path / "s"), method="multicut", beta=0.4, **SMALL)
     assert (result["method"], result["beta"]) == ("multicut", 0.4)

@@ -7,10 +7,13 @@ import pytest
 from skimage.metrics import adapted_rand_error, variation_of_information
 
 from napari_tokenunify.config import AgglomerateConfig
+from napari_tokenunify.data.annotations import Annotations
 from napari_tokenunify.errors import SegmentError
 from napari_tokenunify.metrics import contingency
 from napari_tokenunify.segment.agglomeration import METHODS, agglomerate
-from napari_tokenunify.segment.tuning import tune, tune_counts
+from napari_tokenunify.segment.merge_tree import merge_tree
+from napari_tokenunify.segment.segmentation import Segmentation
+from napari_tokenunify.segment.tuning import tune, tune_counts, tune_segmentation
 from tests.segment.test_merge_tree import make_graph, random_graph
 
 
@@ -65,3 +68,33 @@ def test_without_a_label_in_a_fragment_it_is_said_what_to_do() -> None:
         inside = np.where(none == 0, fragments, 0)
         with pytest.raises(SegmentError, match="label some neurons"):
             tune(random_graph(30, 90, 3), inside, none, AgglomerateConfig())
+
+
+def stored(folder, fragments: np.ndarray, graph, *, method: str = "mean", origin=(0, 0, 0)) -> Segmentation:
+    tree = merge_tree(graph, "mean") if method == "mean" else None
+    spec = {"method": method, "origin": list(origin)}
+    return Segmentation.create(
+        folder, fragments, graph, np.arange(graph.nodes + 1, dtype=np.uint64), tree=tree, spec=spec
+    )
+
+
+def test_a_segmentation_of_a_part_is_tuned_on_the_labels_that_lie_in_it(tmp_path) -> None:
+    graph = random_graph(30, 90, 3)
+    fragments, labels = volume()
+    everywhere = np.full((9, 11, 12), 999, np.uint32)  # what lies outside does not count
+    everywhere[2:8, 1:9, 2:] = labels
+    everywhere[2:4, 1:3, 2:4] = 77  # nor does boundary
+    labels[:2, :2, :2] = 0
+    found = stored(tmp_path / "s", fragments, graph, origin=(2, 1, 2))
+    tuning = tune_segmentation(found, Annotations.from_array(everywhere, boundary_id=77))
+    assert tuning == tune(graph, fragments, labels, AgglomerateConfig(method="mean"))
+
+
+def test_one_labelled_neuron_or_a_method_without_threshold_cannot_be_tuned(tmp_path) -> None:
+    graph = random_graph(30, 90, 3)
+    fragments, labels = volume()
+    one = Annotations.from_array(np.where(labels == 3, labels, 0))
+    with pytest.raises(SegmentError, match="Fewer than two neurons are labelled in what was segmented"):
+        tune_segmentation(stored(tmp_path / "a", fragments, graph), one)
+    with pytest.raises(SegmentError, match="multicut has no threshold"):
+        tune_segmentation(stored(tmp_path / "b", fragments, graph, method="multicut"), Annotations.from_array(labels))

@@ -116,6 +116,8 @@ class SegmentConfig(FragmentsConfig, AgglomerateConfig):
     """Only this part of the affinities, z0:z1,y0:y1,x0:x1 in voxels; a larger box takes longer."""
     tune: str | None = None
     """Labels, 0 = unlabelled: try many thresholds (betas) on them and take the best; more labels give a better one."""
+    ignore: tuple[Annotated[int, Field(ge=0, lt=2**64)], ...] = ()
+    """Ids of these labels that do not count either, e.g. that of the membrane."""
     block: Extent | None = None
     """Voxels z,y,x that are done at once; larger blocks have fewer borders and take more memory."""
     halo: Margin = (16, 32, 32)

@@ -26,6 +26,7 @@ from napari_tokenunify.gui.copy_buttons import CopyButtons
 from napari_tokenunify.gui.listening import listen
 from napari_tokenunify.gui.model_words import network_in_use
 from napari_tokenunify.gui.pick_panel import PickPanel
+from napari_tokenunify.gui.threshold_fit import ThresholdFit
 from napari_tokenunify.gui.view_box import visible_box
 from napari_tokenunify.jobs import JobState
 
@@ -98,6 +99,8 @@ class SegmentPanel(QWidget):
         self.threshold.setRange(0, _STEPS)
         self.threshold.setEnabled(False)
         self.threshold.setToolTip("Further right joins more: fewer, larger segments.")
+        self.fit = ThresholdFit(self._session)
+        self.fit.setEnabled(False)
 
     def _arrange(self) -> None:
         predict, box, slider = QHBoxLayout(), QHBoxLayout(), QHBoxLayout()
@@ -112,6 +115,7 @@ class SegmentPanel(QWidget):
         rows.addRow("box", box)
         below.addRow("method", self.method)
         below.addRow("threshold", slider)
+        below.addRow("", self.fit)
         layout = QVBoxLayout(self)
         layout.addWidget(self.network)
         layout.addLayout(predict)
@@ -133,6 +137,8 @@ class SegmentPanel(QWidget):
         self.segment.clicked.connect(self._segment)
         self.method.currentTextChanged.connect(self._set_method)
         self.threshold.valueChanged.connect(self._set_threshold)
+        self.threshold.actionTriggered.connect(self.fit.let_go)  # by the user, not by us
+        self.fit.fitted.connect(self._set_fitted)
         listen(self._session.project_opened, self._opened)
         listen(self._session.state_changed, self._show_state)
         listen(self._session.segmentation_changed, self._segmented)
@@ -238,6 +244,9 @@ class SegmentPanel(QWidget):
             self._session.move_threshold(step / _STEPS)
             self._rest.start()
 
+    def _set_fitted(self, threshold: float) -> None:
+        self.threshold.setValue(round(threshold * _STEPS))
+
     def _keep(self) -> None:
         self._rest.stop()
         try:
@@ -247,6 +256,7 @@ class SegmentPanel(QWidget):
 
     def _opened(self, project: Project) -> None:
         self.threshold.setEnabled(False)
+        self.fit.setEnabled(False)
         self._then.clear()
         self.box.setText(project.state.box or "")
         self._show_state(project.state)
@@ -278,3 +288,4 @@ class SegmentPanel(QWidget):
     def _segmented(self, segmentation: Segmentation) -> None:
         """Let the slider move, if the method has a threshold that can be moved."""
         self.threshold.setEnabled(segmentation.spec["has_tree"])
+        self.fit.setEnabled(segmentation.spec["has_tree"])

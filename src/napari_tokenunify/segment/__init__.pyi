@@ -22,6 +22,7 @@ from .segment_volume import segment as segment
 from .segmentation import Segmentation as Segmentation
 from .tuning import Tuning as Tuning
 from .tuning import tune as tune
+from .tuning import tune_segmentation as tune_segmentation
 
 __all__ = [
     "METHODS",
@@ -46,6 +47,7 @@ __all__ = [
     "segment",
     "suggest_places",
     "tune",
+    "tune_segmentation",
     "worst_neurons",
     "write_affinities",
 ]

@@ -200,7 +200,7 @@ def _tune(config: SegmentConfig, run: _Run, graph: RegionGraph) -> Generator[Eve
     if config.tune is None:
         return None
     yield from run.blocks("compare", block_graph.compare_block, "comparing with labels")
-    counts = block_graph.merge_comparisons(run.work)
+    counts = block_graph.merge_comparisons(run.work).without(config.ignore)
     yield Progress(0, 1, "trying thresholds")
     return tune_counts(graph, counts, _part(config, AgglomerateConfig))
 

@@ -8,16 +8,26 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from napari_tokenunify.errors import SegmentError
-from napari_tokenunify.metrics import Contingency, adapted_rand_error, contingency, variation_of_information
+from napari_tokenunify.metrics import (
+    Contingency,
+    ContingencySum,
+    adapted_rand_error,
+    contingency,
+    variation_of_information,
+)
 from napari_tokenunify.segment.agglomeration import BETA_METHODS, TREE_METHODS, agglomerate
+from napari_tokenunify.segment.blocks.grid import overlap
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from numpy.typing import NDArray
 
     from napari_tokenunify.config import AgglomerateConfig
+    from napari_tokenunify.data.annotations import Annotations
+    from napari_tokenunify.geometry import Box, Triple
     from napari_tokenunify.segment.region_graph import RegionGraph
+    from napari_tokenunify.segment.segmentation import Segmentation
 
 _FINE, _COARSE = 99, 19  # values tried between 0 and 1: with a merge tree, and where each means solving anew
 _DIGITS = 9  # errors that differ by less are the same
@@ -102,18 +112,68 @@ def tune_counts(graph: RegionGraph, counts: Contingency, config: AgglomerateConf
     counts = counts.without((0,), (0,))
     if not len(counts):
         raise SegmentError("No labelled voxel lies in a fragment: label some neurons inside the volume first.")
+    return _tuning(config.method, counts, _tables(graph, config))
+
+
+def tune_segmentation(segmentation: Segmentation, annotations: Annotations) -> Tuning:
+    """Try the thresholds of a segmentation that is there on annotations; only labelled blocks are read.
+
+    Parameters
+    ----------
+    segmentation : Segmentation
+        Made by a method whose threshold can be moved.
+    annotations : Annotations
+        Of the volume that it was made of; boundary does not count.
+
+    Returns
+    -------
+    Tuning
+        The thresholds are those of `Segmentation.at`.
+
+    Raises
+    ------
+    SegmentError
+        If the method has no threshold, or fewer than two neurons are labelled in what was segmented.
+    """
+    tree = segmentation.tree
+    if tree is None:
+        raise SegmentError(f"The method {segmentation.spec['method']} has no threshold that could be fitted to labels.")
+    counts = ContingencySum()
+    for block in annotations.labelled_blocks():
+        box = overlap(block.box, segmentation.covered)
+        if box is not None:
+            labels, fragments = (_part(box, start) for start in (block.box.start, segmentation.origin))
+            counts.add(contingency(block.ids[labels.slices], segmentation.fragments[fragments.slices]))
+    found = counts.result().without((0, annotations.boundary_id or 0), (0,))
+    if len(np.unique(found.truth)) < 2:
+        raise SegmentError(
+            "Fewer than two neurons are labelled in what was segmented: label two that touch, so that it shows where "
+            "too much is joined."
+        )
+    return _tuning(segmentation.spec["method"], found, ((value, tree.table(value)) for value in _values(_FINE)))
+
+
+def _part(box: Box, start: Triple) -> Box:
+    """Return a box as seen from a start."""
+    return box.shifted((-start[0], -start[1], -start[2]))
+
+
+def _tuning(method: str, counts: Contingency, tables: Iterable[tuple[float, NDArray[np.uint64]]]) -> Tuning:
     curve = []
-    for value, table in _tables(graph, config):
+    for value, table in tables:
         scored = counts.relabelled(table)
         split, merge = variation_of_information(scored)
         curve.append(TuningPoint(value, split, merge, adapted_rand_error(scored)[0]))
-    return Tuning(config.method, tuple(curve), _best(curve))
+    return Tuning(method, tuple(curve), _best(curve))
+
+
+def _values(tries: int) -> list[float]:
+    return [step / (tries + 1) for step in range(1, tries + 1)]
 
 
 def _tables(graph: RegionGraph, config: AgglomerateConfig) -> Iterator[tuple[float, NDArray[np.uint64]]]:
     """Yield values in rising order, each with its table."""
-    tries = _FINE if config.method in TREE_METHODS else _COARSE
-    values = [step / (tries + 1) for step in range(1, tries + 1)]
+    values = _values(_FINE if config.method in TREE_METHODS else _COARSE)
     tree = agglomerate(graph, config).tree if config.method in TREE_METHODS else None
     field = "beta" if config.method in BETA_METHODS else "threshold"
     for value in values:

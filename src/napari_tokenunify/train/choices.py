@@ -17,6 +17,8 @@ from napari_tokenunify.train.samples import Sample
 from napari_tokenunify.train.schedule import Budget
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import nn
 
     from napari_tokenunify.config import FinetuneConfig
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 _THICK: Final = 2.5  # sections that much coarser than pixels call for flat crops
 _FLAT: Final[tuple[Triple, ...]] = ((16, 160, 160), (16, 128, 128), (16, 96, 96), (16, 64, 64))
 _DEEP: Final[tuple[Triple, ...]] = ((32, 160, 160), (32, 128, 128), (32, 96, 96), (32, 64, 64))
+_FLATTEST: Final = 8
+_WORTH: Final = 1.5  # times as many labels a voxel
 _STEPS_WANTED: Final = 3000  # many small steps teach far more than a few large ones: docs/performance.md
 GENTLE: Final = 0.1  # of the usual learning rate, for weights that know labels; see docs/performance.md
 _OVERHEAD: Final = 0.9  # of the time goes into steps
@@ -56,15 +60,45 @@ def choose_parts_for(config: FinetuneConfig, *, labelled: bool, known_pairs: int
     return "all", f"as {known_pairs:,} pairs of voxels are known"
 
 
-def candidate_crops(voxel_size_nm: VoxelSize | None, extent: Triple) -> list[Triple]:
-    """Return crops (z, y, x) that suit a voxel size, large to small, none much larger than the volume."""
+def candidate_crops(voxel_size_nm: VoxelSize | None, extent: Triple, labelled: Sequence[int] = ()) -> list[Triple]:
+    """Return crops (z, y, x) that suit a voxel size and labels, large to small, none much larger than the volume.
+
+    Parameters
+    ----------
+    voxel_size_nm : tuple of float, or None
+        Of what the crops are cut from.
+    extent : tuple of int
+        Its voxels (z, y, x).
+    labelled : sequence of int
+        Sections that hold labels, ascending. Where few lie beside each other, crops are flat and wide: the rest of a
+        deep one would cost time and teach nothing.
+    """
     thick = voxel_size_nm is not None and voxel_size_nm[0] >= _THICK * max(voxel_size_nm[1:])
     crops = []
-    for crop in _FLAT if thick else _DEEP:
+    for size in _FLAT if thick else _DEEP:
+        crop = _flattened(size, labelled)
         z, y, x = (min(size, math.ceil(n / 8) * 8) for size, n in zip(crop, extent, strict=True))
         if (z, y, x) not in crops:
             crops.append((z, y, x))
     return crops
+
+
+def _flattened(crop: Triple, labelled: Sequence[int]) -> Triple:
+    """Halve the depth as long as that shows far more labels a voxel, and widen the rest to about as many voxels."""
+    depth, height, width = crop
+    if labelled:
+        while depth // 2 >= _FLATTEST and _share(labelled, depth // 2) >= _WORTH * _share(labelled, depth):
+            depth //= 2
+    wider = math.sqrt(crop[0] / depth)
+    return depth, round(height * wider / 32) * 32, round(width * wider / 32) * 32
+
+
+def _share(labelled: Sequence[int], depth: int) -> float:
+    """Return how many of `depth` sections around a labelled one hold labels, as a share."""
+    sections = np.asarray(labelled)
+    first = sections - depth // 2
+    inside = np.searchsorted(sections, first + depth) - np.searchsorted(sections, first)
+    return float(inside.mean()) / depth
 
 
 def fits_in_memory(crop: Triple, first_width: int, device: torch.device) -> bool:

@@ -125,7 +125,22 @@ class _Data:
     volume: Volume
     annotations: Annotations
     known_pairs: int
+    sections: tuple[int, ...]  # that hold labels
     hashes: tuple[str, str]  # of both
+
+
+@dataclass(frozen=True, eq=False)
+class _Start:
+    """What a training starts from, and how it sees its data."""
+
+    network: TokenUnify
+    card: ModelCard
+    seen: _Data  # at the network's voxel size
+    how: Resampling | None
+    intensity: IntensityRange
+    parts: Parts
+    trained: bool  # in whatever way
+    labelled: bool  # on labels
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,7 +168,7 @@ def _open(config: FinetuneConfig) -> Generator[Event, None, _Data]:
     known = _known_pairs(config, summary)
     if config.preview is not None and Box.parse(config.preview).clipped(volume.shape) is None:
         raise ConfigError(f"--preview {config.preview} lies outside the volume of {volume.shape} voxels (z, y, x).")
-    return _Data(volume, annotations, known, (data_hash(volume), data_hash(annotations)))
+    return _Data(volume, annotations, known, summary.sections, (data_hash(volume), data_hash(annotations)))
 
 
 def _known_pairs(config: FinetuneConfig, summary: AnnotationSummary) -> int:
@@ -181,62 +196,71 @@ def _prepare(
 ) -> Generator[Event, None, _Run]:
     """Load the network, hold annotations out, and settle on a plan, or on that of the run that is gone on with."""
     started = datetime.now(UTC).isoformat(timespec="seconds")
-    network, card, trained = yield from _network(config, data.volume)
-    seen, how = yield from _resampled(config, data, card.voxel_size_nm, trained=trained)
-    precision = choose_precision(config.precision, device)
-    labelled = trained and not is_pretrained(card.network)
-    parts, why = choose_parts_for(config, labelled=labelled, known_pairs=seen.known_pairs)
-    yield Message(f"{describe(parts)} Chosen {why}.")
-    run_id = _run_id(config, card, data, how)
+    start = yield from _start(config, data)
+    network, seen, run_id = start.network.to(device), start.seen, _run_id(config, start.card, data, start.how)
     before = settings_of(paths, run_id)
-    network.to(device)
-    choose_parts(network, parts)
-    intensity, sentence = _intensity(data.volume, card)
-    yield Message(sentence)
+    choose_parts(network, start.parts)
     check_disk(paths.folder, network)
-
     settings: dict[str, Any] = {}  # filled in before the first weights are stored
 
     def store(path: Path, weights: dict[str, Tensor], standing: Standing) -> None:
         """Save weights with their card."""
-        save_checkpoint(path, network, grown_card(card, network.config, settings, standing), weights=weights)
+        card = grown_card(start.card, network.config, settings, standing)
+        save_checkpoint(path, network, card, weights=weights)
 
-    crops = candidate_crops(seen.volume.voxel_size_nm, seen.volume.shape)
+    crops = candidate_crops(seen.volume.voxel_size_nm, seen.volume.shape, seen.sections)
     crop = config.crop or (as_triple(before["plan"]["crop"]) if before else crops[0])
     everything = AffinityTask(
-        seen.volume, seen.annotations, intensity, seen.annotations, (), crop, store, network.config.offsets
+        seen.volume, seen.annotations, start.intensity, seen.annotations, (), crop, store, network.config.offsets
     )
     if before:
         plan = _plan_of(before["plan"], config)
     else:
-        plan, sentence = choose_plan(config, network, everything, crops, precision, labelled=labelled)
+        precision = choose_precision(config.precision, device)
+        plan, sentence = choose_plan(config, network, everything, crops, precision, labelled=start.labelled)
         plan = _plan_of(ranks.agree(asdict(plan)), config)  # each has measured for itself
         yield Message(sentence)
     task = yield from _task(config, everything, plan, segment)
     preview = None if config.preview is None else Box.parse(config.preview).clipped(data.volume.shape)
     if preview is not None:
-        task = replace(task, preview_box=_affordable(preview, how), preview_folder=paths.previews, preview_from=how)
+        shown = _affordable(preview, start.how)
+        task = replace(task, preview_box=shown, preview_folder=paths.previews, preview_from=start.how)
     network.config = network.config.replace(voxel_size_nm=seen.volume.voxel_size_nm or network.config.voxel_size_nm)
-    settings |= {
-        "run": run_id,
+    settings |= {"run": run_id, "name": paths.folder.name, "started": before["started"] if before else started}
+    settings |= _settings(config, data, start, task, plan) | {"device": str(device)}
+    if ranks.first:
+        with whole_file(paths.settings, TrainError) as part:
+            part.write_text(json.dumps(settings, indent=1) + "\n")
+    return _Run(run_id, network, task, plan, start.parts)
+
+
+def _start(config: FinetuneConfig, data: _Data) -> Generator[Event, None, _Start]:
+    """Load the network, and settle what it is shown and which of its parts learn."""
+    network, card, trained = yield from _network(config, data.volume)
+    seen, how = yield from _resampled(config, data, card.voxel_size_nm, trained=trained)
+    labelled = trained and not is_pretrained(card.network)
+    parts, why = choose_parts_for(config, labelled=labelled, known_pairs=seen.known_pairs)
+    yield Message(f"{describe(parts)} Chosen {why}.")
+    intensity, sentence = _intensity(data.volume, card)
+    yield Message(sentence)
+    return _Start(network, card, seen, how, intensity, parts, trained, labelled)
+
+
+def _settings(config: FinetuneConfig, data: _Data, start: _Start, task: AffinityTask, plan: Plan) -> dict[str, Any]:
+    """Return what `training.json` tells of a run, beside its name and place."""
+    card, how = start.card, start.how
+    return {
         "stage": "finetune",
-        "name": paths.folder.name,
-        "started": before["started"] if before else started,
         "config": config.model_dump(mode="json"),
         "plan": asdict(plan),
-        "parts": parts,
-        "device": str(device),
-        "model": {"name": card.name, "weights_sha256": card.weights_sha256, "trained": trained},
-        "intensity": measured_intensity(seen.volume, intensity, plan.crop),
+        "parts": start.parts,
+        "model": {"name": card.name, "weights_sha256": card.weights_sha256, "trained": start.trained},
+        "intensity": measured_intensity(start.seen.volume, start.intensity, plan.crop),
         "held_out": [str(box if how is None else how.back.box(box, data.volume.shape)) for box in task.boxes],
         "data": _described(data),
         "resampled_to_nm": None if how is None else list(how.after),
         "versions": package_versions(),
     }
-    if ranks.first:
-        with whole_file(paths.settings, TrainError) as part:
-            part.write_text(json.dumps(settings, indent=1) + "\n")
-    return _Run(run_id, network, task, plan, parts)
 
 
 def _network(config: FinetuneConfig, volume: Volume) -> Generator[Event, None, tuple[TokenUnify, ModelCard, bool]]:
@@ -274,8 +298,9 @@ def _resampled(
     yield Message(f"{different}, so image and labels are resampled to that; --no-resample learns the volume's own.")
     how = Resampling(own, wanted)
     volume, annotations = resampled(data.volume, how), resampled_annotations(data.annotations, how)
-    known = _known_pairs(config, summarise(annotations))
-    return replace(data, volume=volume, annotations=annotations, known_pairs=known), how
+    summary = summarise(annotations)
+    known = _known_pairs(config, summary)
+    return replace(data, volume=volume, annotations=annotations, known_pairs=known, sections=summary.sections), how
 
 
 def is_pretrained(network: NetworkConfig) -> bool:
