@@ -133,7 +133,7 @@ def test_the_threshold_is_fitted_to_the_labels_until_the_slider_is_moved(show, s
     assert not panel.fit.isChecked()
     session.job_ended.emit(SimpleNamespace(stage="segment", state=JobState.DONE))
     assert not panel.fit._work.busy
-    press(qtbot, panel.fit)
+    panel.fit.click()
     qtbot.waitUntil(lambda: session.state.threshold == fitted)
 
 
