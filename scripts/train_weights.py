@@ -2,6 +2,7 @@
 
     python scripts/train_weights.py --data DIR --out runs/small --size small --pretrain-minutes 6 --minutes 34
     python scripts/train_weights.py --data DIR --out runs/more --start small-fib25 --minutes 52
+    python scripts/train_weights.py --data DIR --out runs/most --start small-fib25 --minutes 115 --seed 1
     python scripts/train_weights.py --data DIR --out runs/tiny --size tiny --sections 5
 
 DIR holds `fib25_raw.npz`, `fib25_train_test.npz` and `fib25_sparse_sections.npz`: FIB-SEM of the medulla of Drosophila,
