@@ -276,6 +276,19 @@ def test_a_threshold_is_tuned_on_labels(cells: np.ndarray, affinities: Path, tmp
     assert not (tmp_path / "s" / "tuning.csv").exists()
 
 
+def test_a_network_that_is_sure_of_no_boundary_is_said(cells: np.ndarray, affinities: Path, tmp_path: Path):
+    def warnings(path: Path, out: str) -> list[str]:
+        found = segment(SegmentConfig(affinities=str(path), out=str(tmp_path / out), **SMALL))
+        return [event.text for event in found if isinstance(event, Message) and event.level == "warning"]
+
+    assert not warnings(affinities, "well")
+    write_affinities(
+        tmp_path / "unsure.zarr", np.full((3, *SHAPE), 0.5, np.float32), DEFAULT_OFFSETS, (10.0, 10.0, 10.0)
+    )
+    (text,) = warnings(tmp_path / "unsure.zarr", "unsure")
+    assert text.startswith("One fragment holds 100% of all voxels")
+
+
 def test_ids_that_are_ignored_do_not_tune(cells: np.ndarray, affinities: Path, tmp_path: Path):
     membrane = np.arange(SHAPE[2]) % 8 == 0
     np.save(tmp_path / "without.npy", np.where(membrane, 0, cells))

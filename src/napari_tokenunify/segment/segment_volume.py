@@ -58,6 +58,7 @@ if TYPE_CHECKING:
 P = TypeVar("P", bound=Config)
 _SETTINGS, _JOINED = "settings.json", "joined.json"
 _VOXEL_BYTES: Final = 48  # beside the affinities, what cutting a voxel takes: ids, distances, queues
+_TOO_LARGE: Final = 0.5  # share of the voxels in one fragment
 _PACKAGES: Final = ("napari-tokenunify", "bioimage-cpp", "numpy", "zarr")
 _HOW: Final = {"out", "workers", "cluster", "overwrite"}  # does not change the result
 
@@ -147,6 +148,7 @@ def _make(config: SegmentConfig, run: _Run, settings: dict[str, Any]) -> Generat
         shutil.rmtree(work.folder / WORK / name, ignore_errors=True)
     hashes = yield from run.blocks("write", block_graph.write_block, "writing fragments")
     graph = block_graph.merge_blocks(work, nodes)
+    yield from _warning(graph)
     tuning = yield from _tune(config, run, graph)
     if tuning is not None:
         config = config.replace(**{"beta" if config.method in BETA_METHODS else "threshold": tuning.value})
@@ -167,6 +169,17 @@ def _make(config: SegmentConfig, run: _Run, settings: dict[str, Any]) -> Generat
     }
     write_spec(work.folder, spec)
     return spec
+
+
+def _warning(graph: RegionGraph) -> Generator[Event, None, None]:
+    """Say so where no threshold can help: fragments are never cut afterwards."""
+    share = graph.sizes.max(initial=0) / max(1, graph.sizes.sum())
+    if share > _TOO_LARGE:
+        yield Message(
+            f"One fragment holds {share:.0%} of all voxels, as the network is sure of too few boundaries. Train it longer or "
+            "on more labels, or give a lower --boundary-threshold (by default 0.85, in sections 0.3).",
+            "warning",
+        )
 
 
 def _stitch(run: _Run, cut: list[dict[str, int]]) -> Generator[Event, None, None]:
