@@ -176,7 +176,7 @@ def _warning(graph: RegionGraph) -> Generator[Event, None, None]:
     share = graph.sizes.max(initial=0) / max(1, graph.sizes.sum())
     if share > _TOO_LARGE:
         yield Message(
-            f"One fragment holds {share:.0%} of all voxels, as the network is sure of too few boundaries. Train it longer "
+            f"One fragment holds {share:.0%} of all voxels, as the network is sure of too few boundaries. Train longer "
             "or on more labels, or give a lower --boundary-threshold (by default 0.85, in sections 0.3).",
             "warning",
         )
