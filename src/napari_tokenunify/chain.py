@@ -180,6 +180,7 @@ def stage_config(project: Project, stage: str, **changes: Any) -> Config:
             "out": str(project.segmentation),
             "method": state.method,
             "threshold": state.threshold,
+            **({"ignore": (state.boundary_id,)} if changes.get("tune") and state.boundary_id else {}),
         },
         "evaluate": {"segmentation": str(project.segmentation), "labels": annotations},
         "export": {

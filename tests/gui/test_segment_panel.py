@@ -144,6 +144,7 @@ def test_labels_that_fit_no_threshold_are_told_to_who_asks(show, session, labels
     said = []
     monkeypatch.setattr("napari_tokenunify.gui.threshold_fit.show_error", said.append)
     session.job_ended.emit(SimpleNamespace(stage="segment", state=JobState.DONE))
+    assert panel.fit._work.busy
     qtbot.waitUntil(lambda: not panel.fit._work.busy)
     assert not said
     assert panel.fit.isChecked()
@@ -153,6 +154,18 @@ def test_labels_that_fit_no_threshold_are_told_to_who_asks(show, session, labels
     assert said[0].startswith("Fewer than two neurons are labelled in what was segmented")
     assert not panel.fit.isChecked()
     assert session.state.threshold == 0.3
+
+
+def test_what_was_fitted_to_one_project_does_not_move_another(show, session, labels, tmp_path, qtbot):
+    np.save(tmp_path / "labels.npy", labels)
+    session.change(annotations=str(tmp_path / "labels.npy"))
+    _, panel = show(session)
+    session.job_ended.emit(SimpleNamespace(stage="segment", state=JobState.DONE))
+    assert panel.fit._work.busy
+    session.new_project(tmp_path / "other.tokenunify", str(tmp_path / "raw.npy"), "40,4,4")
+    assert not panel.fit._work.busy
+    qtbot.wait(300)
+    assert session.state.threshold == 0.5
 
 
 def test_a_job_that_starts_knows_a_threshold_still_in_motion(show, session):

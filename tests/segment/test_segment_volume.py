@@ -289,6 +289,11 @@ def test_a_network_that_is_sure_of_no_boundary_is_said(cells: np.ndarray, affini
     assert text.startswith("One fragment holds 100% of all voxels")
 
 
+def test_a_finished_folder_of_before_there_was_ignore_is_taken_as_it_is(affinities: Path, tmp_path: Path):
+    run(affinities=str(affinities), out=str(tmp_path / "s"), **SMALL)
+    assert "ignore" not in json.loads((tmp_path / "s" / "spec.json").read_text())["settings"]
+
+
 def test_ids_that_are_ignored_do_not_tune(cells: np.ndarray, affinities: Path, tmp_path: Path):
     membrane = np.arange(SHAPE[2]) % 8 == 0
     np.save(tmp_path / "without.npy", np.where(membrane, 0, cells))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+
 import numpy as np
 import pytest
 from skimage.metrics import adapted_rand_error, variation_of_information
@@ -13,7 +15,7 @@ from napari_tokenunify.metrics import contingency
 from napari_tokenunify.segment.agglomeration import METHODS, agglomerate
 from napari_tokenunify.segment.merge_tree import merge_tree
 from napari_tokenunify.segment.segmentation import Segmentation
-from napari_tokenunify.segment.tuning import tune, tune_counts, tune_segmentation
+from napari_tokenunify.segment.tuning import Tuning, tune, tune_counts, tune_segmentation
 from tests.segment.test_merge_tree import make_graph, random_graph
 
 
@@ -70,6 +72,14 @@ def test_without_a_label_in_a_fragment_it_is_said_what_to_do() -> None:
             tune(random_graph(30, 90, 3), inside, none, AgglomerateConfig())
 
 
+def end(found: Generator[None, None, Tuning]) -> Tuning:
+    while True:
+        try:
+            next(found)
+        except StopIteration as stop:
+            return stop.value
+
+
 def stored(folder, fragments: np.ndarray, graph, *, method: str = "mean", origin=(0, 0, 0)) -> Segmentation:
     tree = merge_tree(graph, "mean") if method == "mean" else None
     spec = {"method": method, "origin": list(origin)}
@@ -86,7 +96,7 @@ def test_a_segmentation_of_a_part_is_tuned_on_the_labels_that_lie_in_it(tmp_path
     everywhere[2:4, 1:3, 2:4] = 77  # nor does boundary
     labels[:2, :2, :2] = 0
     found = stored(tmp_path / "s", fragments, graph, origin=(2, 1, 2))
-    tuning = tune_segmentation(found, Annotations.from_array(everywhere, boundary_id=77))
+    tuning = end(tune_segmentation(found, Annotations.from_array(everywhere, boundary_id=77)))
     assert tuning == tune(graph, fragments, labels, AgglomerateConfig(method="mean"))
 
 
@@ -95,6 +105,10 @@ def test_one_labelled_neuron_or_a_method_without_threshold_cannot_be_tuned(tmp_p
     fragments, labels = volume()
     one = Annotations.from_array(np.where(labels == 3, labels, 0))
     with pytest.raises(SegmentError, match="Fewer than two neurons are labelled in what was segmented"):
-        tune_segmentation(stored(tmp_path / "a", fragments, graph), one)
+        end(tune_segmentation(stored(tmp_path / "a", fragments, graph), one))
     with pytest.raises(SegmentError, match="multicut has no threshold"):
-        tune_segmentation(stored(tmp_path / "b", fragments, graph, method="multicut"), Annotations.from_array(labels))
+        end(
+            tune_segmentation(
+                stored(tmp_path / "b", fragments, graph, method="multicut"), Annotations.from_array(labels)
+            )
+        )

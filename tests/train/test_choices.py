@@ -36,6 +36,13 @@ def test_flat_crops_have_about_as_many_voxels(voxel_size):
         assert voxels[1] == pytest.approx(voxels[0], rel=0.15)
 
 
+def test_a_thin_volume_that_is_labelled_throughout_gets_no_wider_crops():
+    for depth in (8, 16):
+        thin = (depth, 500, 500)
+        assert candidate_crops(FIB, thin, range(depth)) == candidate_crops(FIB, thin)
+        assert candidate_crops(CUT, thin, range(depth)) == candidate_crops(CUT, thin)
+
+
 def test_a_crop_is_not_much_larger_than_the_volume_nor_there_twice():
     assert candidate_crops(FIB, (30, 100, 64)) == [(32, 104, 64), (32, 96, 64), (32, 64, 64)]
     assert candidate_crops(FIB, (20, 64, 64)) == [(24, 64, 64)]

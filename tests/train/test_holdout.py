@@ -182,3 +182,12 @@ def test_too_few_labels_are_all_trained_on_and_the_reason_is_said(dense):
     held, sentence = hold_out(Annotations.from_array(patch), DEFAULT_OFFSETS, (8, 64, 64), share=0.05)
     assert held is None
     assert "too close together" in sentence or "Too little" in sentence
+
+
+def test_of_a_small_patch_in_three_sections_places_are_held_out_with_flat_wide_crops_too(dense):
+    patch = sections(dense, [10, 11, 12])
+    patch[:, 64:], patch[:, :, 64:] = 0, 0
+    held, sentence = hold_out(Annotations.from_array(patch), DEFAULT_OFFSETS, (8, 128, 128))
+    assert held is not None, sentence
+    assert held.held.reaches(LEAST, LEAST)
+    assert {box.shape[0] for box in held.boxes} == {8}

@@ -14,7 +14,7 @@ from napari_tokenunify.gui.listening import listen
 from napari_tokenunify.jobs import JobState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
 
     from napari_tokenunify.jobs import JobStatus
     from napari_tokenunify.segment.tuning import Tuning
@@ -44,7 +44,7 @@ class ThresholdFit(QCheckBox):
         self._session, self._is_asked = session, False
         self.setToolTip(
             "Try all thresholds on your labels, and take the one with the least error (VOI): now, and after each "
-            "segmentation, until you move the slider yourself. It takes two labelled neurons that touch."
+            "segmentation, until you move the slider yourself in this window. Best on labelled neurons that touch."
         )
         self.setChecked(True)
         self._work = Background(self)
@@ -53,6 +53,8 @@ class ThresholdFit(QCheckBox):
         self.clicked.connect(self._click)
         listen(session.job_ended, self._follow)
         listen(session.segmentation_changed, self._forget)
+        listen(session.project_opened, self._forget)
+        listen(session.job_changed, self._make_way)
 
     def let_go(self) -> None:
         """Leave the threshold to the user."""
@@ -70,6 +72,11 @@ class ThresholdFit(QCheckBox):
         """Fit what a job has just made; of edits that are carried along, when they are there."""
         if status.state == JobState.DONE and status.stage in {"segment", "proofread carry"} and self.isChecked():
             self._begin(is_asked=False)
+
+    def _make_way(self, status: JobStatus) -> None:
+        """Read no folder that a segmentation is about to overwrite."""
+        if status.stage == "segment" and not status.state.final:
+            self._work.forget()
 
     def _forget(self) -> None:
         self._work.forget()
@@ -100,8 +107,8 @@ class ThresholdFit(QCheckBox):
             self.setChecked(False)
 
 
-def _search(segmentation: Any, opener: Callable[[], Any]) -> Callable[[], Tuning]:
-    def search() -> Tuning:
+def _search(segmentation: Any, opener: Callable[[], Any]) -> Callable[[], Generator[None, None, Tuning]]:
+    def search() -> Generator[None, None, Tuning]:
         from napari_tokenunify.segment import tune_segmentation  # late, as the window opens without it
 
         return tune_segmentation(segmentation, opener())

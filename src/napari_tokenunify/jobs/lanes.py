@@ -7,6 +7,7 @@ one that runs holds the lock of the lane. A lock goes with its process, so the d
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,8 +47,11 @@ class Lane:
     @property
     def at_work(self) -> str:
         """The run folder that has the lane, or had it last; "" if that is not known."""
-        with self._door:
-            return self._at_work.read_text("utf-8") if self._at_work.exists() else ""
+        try:
+            with self._door:
+                return self._at_work.read_text("utf-8", errors="replace")
+        except OSError:
+            return ""
 
     def wait(self, since: float) -> Iterator[int]:
         """Wait in line; ends when the lane is ours.
@@ -83,7 +87,8 @@ class Lane:
                 with self._door:
                     before = self._waiting_before(path)
                     if before == 0 and _take(self._lane):
-                        self._at_work.write_text(self._run, "utf-8")
+                        with suppress(OSError):  # nobody's turn hangs on these words
+                            self._at_work.write_text(self._run, "utf-8")
                         return
                 yield before + 1
         finally:

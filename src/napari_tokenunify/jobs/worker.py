@@ -133,9 +133,10 @@ class _Worker:
         told = (0, "")
         with closing(lane.wait(self._folder.read_launch().get("time", time.time()))) as line:  # type: ignore[type-var]
             for place in line:
-                if told != (place, lane.at_work):
-                    told = place, lane.at_work
-                    self._state(JobState.QUEUED, place=place, at_work=lane.at_work)
+                now = place, lane.at_work
+                if now != told:
+                    told = now
+                    self._state(JobState.QUEUED, place=place, at_work=now[1])
                 if self._asked() == "stop":
                     return False
                 self._beat()

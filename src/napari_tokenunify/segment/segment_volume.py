@@ -270,6 +270,8 @@ def _settings(config: SegmentConfig, work: BlockWork) -> dict[str, Any]:
         "offsets": store.offsets,
         "made_of": store.settings,
     }
+    if not config.ignore:
+        del settings["ignore"]  # as in folders of before there was such a setting
     plain: dict[str, Any] = json.loads(json.dumps(settings))
     return plain
 

@@ -19,7 +19,7 @@ from napari_tokenunify.segment.agglomeration import BETA_METHODS, TREE_METHODS, 
 from napari_tokenunify.segment.blocks.grid import overlap
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Generator, Iterable, Iterator
 
     from numpy.typing import NDArray
 
@@ -115,8 +115,10 @@ def tune_counts(graph: RegionGraph, counts: Contingency, config: AgglomerateConf
     return _tuning(config.method, counts, _tables(graph, config))
 
 
-def tune_segmentation(segmentation: Segmentation, annotations: Annotations) -> Tuning:
+def tune_segmentation(segmentation: Segmentation, annotations: Annotations) -> Generator[None, None, Tuning]:
     """Try the thresholds of a segmentation that is there on annotations; only labelled blocks are read.
+
+    A generator, so that it can be ended after any block.
 
     Parameters
     ----------
@@ -140,6 +142,7 @@ def tune_segmentation(segmentation: Segmentation, annotations: Annotations) -> T
         raise SegmentError(f"The method {segmentation.spec['method']} has no threshold that could be fitted to labels.")
     counts = ContingencySum()
     for block in annotations.labelled_blocks():
+        yield
         box = overlap(block.box, segmentation.covered)
         if box is not None:
             labels, fragments = (_part(box, start) for start in (block.box.start, segmentation.origin))

@@ -76,8 +76,9 @@ def candidate_crops(voxel_size_nm: VoxelSize | None, extent: Triple, labelled: S
     thick = voxel_size_nm is not None and voxel_size_nm[0] >= _THICK * max(voxel_size_nm[1:])
     crops = []
     for size in _FLAT if thick else _DEEP:
-        crop = _flattened(size, labelled)
-        z, y, x = (min(size, math.ceil(n / 8) * 8) for size, n in zip(crop, extent, strict=True))
+        most = [math.ceil(n / 8) * 8 for n in extent]
+        flat = _flattened((min(size[0], most[0]), size[1], size[2]), labelled)
+        z, y, x = (min(pair) for pair in zip(flat, most, strict=True))
         if (z, y, x) not in crops:
             crops.append((z, y, x))
     return crops

@@ -23,7 +23,8 @@ SHARE: Final = 0.2
 LEAST: Final = 32  # pairs of each kind, below which a score says nothing
 MOST_BOXES: Final = 8
 
-_SCALES: Final = (1.0, 0.5, 0.25)  # of a crop: the largest boxes that fit are taken
+_SCALES: Final = (1.0, 0.5, 0.25, 0.125)  # of a crop: the largest boxes that fit are taken
+_FLAT: Final = 8  # sections of a crop that has no depth to spare: its boxes get smaller in y and x alone
 _CELLS: Final = 4  # along each axis of a crop
 _MOST_CELLS: Final = 1 << 20  # with known pairs, so that memory is bounded
 _TRIES: Final = 48  # places that are looked at closely for each size
@@ -299,7 +300,8 @@ class _Cells:
 
 
 def _scaled(crop: Triple, scale: float, shape: Triple) -> Triple:
-    z, y, x = (min(n, max(1, round(size * scale))) for size, n in zip(crop, shape, strict=True))
+    scales = (1.0 if crop[0] <= _FLAT else scale, scale, scale)
+    z, y, x = (min(n, max(1, round(size * by))) for size, by, n in zip(crop, scales, shape, strict=True))
     return z, y, x
 
 

@@ -82,7 +82,7 @@ def test_a_run_leaves_a_model_that_says_what_it_was_trained_on(data):
     assert (card.step, card.history[0].stage, card.lineage[0].name) == (7 + card.history[0].steps, "pretrain", "seed")
     assert "fine-tune it before use" in card.description
     assert card.voxel_size_nm == (10, 10, 10)
-    assert read_tensors(head_file(find_model(data / "run")))["out.weight"].shape[0] == 2 * 8 * 8
+    assert read_tensors(head_file(find_model(data / "run")))["lack.weight"].shape[0] == 2 * 8 * 8
     settings = json.loads((data / "run" / "training.json").read_text())
     assert [each["voxels"] for each in settings["data"]] == [np.prod(SHAPE)] * 2
     assert all(each["hash"] and each["licence"] for each in settings["data"])

@@ -106,9 +106,9 @@ class Resampler(nn.Module):
         self.gather = _CrossAttention(width)
         self.ask = nn.ModuleList(_CrossAttention(width) for _ in range(2))
         self.norm = nn.LayerNorm(width)
-        self.out = nn.Linear(width, token[0] * token[1] * token[2])
-        nn.init.zeros_(self.out.weight)  # begins as the decoder's own answer
-        nn.init.zeros_(self.out.bias)
+        self.lack = nn.Linear(width, token[0] * token[1] * token[2])
+        nn.init.zeros_(self.lack.weight)  # begins as the decoder's own answer
+        nn.init.zeros_(self.lack.bias)
 
     def forward(self, coarse: Tensor, fine: Tensor, logits: Tensor, wanted: Tensor, grid: TokenGrid) -> Tensor:
         """Predict tokens (B, Q, z, y, x) at `wanted` (B, Q) from features (B, C, ...) and `logits` (B, 1, Z, Y, X)."""
@@ -130,7 +130,7 @@ class Resampler(nn.Module):
         for block in self.ask:
             queries = block(queries, context)
         of_decoder = TokenGrid(grid.crop, grid.token).to_tokens(logits[:, 0])  # in raster order, as `wanted` counts
-        result: Tensor = self.out(self.norm(queries)).reshape(*wanted.shape, z, y, x)
+        result: Tensor = self.lack(self.norm(queries)).reshape(*wanted.shape, z, y, x)
         return result + torch.take_along_dim(of_decoder, wanted[..., None, None, None], dim=1)
 
     def _where(self, features: Tensor, grid: TokenGrid) -> Tensor:

@@ -285,5 +285,7 @@ def _store(
 def _run_id(config: PretrainConfig, recipe: Recipe, card: ModelCard, sources: Sequence[Source]) -> str:
     """Return a hash over everything that decides which steps are taken."""
     chosen = config.model_dump(mode="json", exclude=_FREE_TO_CHANGE)
+    if "next" in recipe.objectives and recipe.head == "resampler":
+        chosen["head"] = "decoder and what it lacks"  # a run with the head of before cannot go on with this one
     parts = [chosen, recipe.model_dump(mode="json"), card.weights_sha256, *(source.hash for source in sources)]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
