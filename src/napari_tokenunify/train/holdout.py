@@ -24,7 +24,7 @@ LEAST: Final = 32  # pairs of each kind, below which a score says nothing
 MOST_BOXES: Final = 8
 
 _SCALES: Final = (1.0, 0.5, 0.25, 0.125)  # of a crop: the largest boxes that fit are taken
-_FLAT: Final = 8  # sections of a crop that has no depth to spare: its boxes get smaller in y and x alone
+_FLAT: Final = 8  # sections of a crop that has no depth to spare: its boxes get smaller in y and x first
 _CELLS: Final = 4  # along each axis of a crop
 _MOST_CELLS: Final = 1 << 20  # with known pairs, so that memory is bounded
 _TRIES: Final = 48  # places that are looked at closely for each size
@@ -152,8 +152,8 @@ def hold_out(
         )
     search = _Search(annotations, offsets, total, share)
     best: HoldOut | None = None
-    for scale in _SCALES:
-        found = search.choose(_proposals(cells, _scaled(crop, scale, annotations.shape), seed))
+    for size in _sizes(crop, annotations.shape):
+        found = search.choose(_proposals(cells, size, seed))
         if found is not None and (best is None or found.held.known > best.held.known):
             best = found
         if best is not None and best.held.known >= total.known * share / 2:
@@ -299,10 +299,15 @@ class _Cells:
         return replace(self, keys=keys, counts=total)
 
 
-def _scaled(crop: Triple, scale: float, shape: Triple) -> Triple:
-    scales = (1.0 if crop[0] <= _FLAT else scale, scale, scale)
-    z, y, x = (min(n, max(1, round(size * by))) for size, by, n in zip(crop, scales, shape, strict=True))
-    return z, y, x
+def _sizes(crop: Triple, shape: Triple) -> list[Triple]:
+    """Return what boxes may measure, large to small; of a flat crop first those that keep its depth."""
+    sizes = []
+    for scale in _SCALES:
+        for depth in (1.0, scale) if crop[0] <= _FLAT else (scale,):
+            scaled = zip(crop, (depth, scale, scale), shape, strict=True)
+            z, y, x = (min(n, max(1, round(size * by))) for size, by, n in scaled)
+            sizes.append((z, y, x))
+    return list(dict.fromkeys(sizes))
 
 
 def _proposals(cells: _Cells, size: Triple, seed: int) -> Iterator[Box]:
