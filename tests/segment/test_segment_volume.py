@@ -291,7 +291,13 @@ def test_a_network_that_is_sure_of_no_boundary_is_said(cells: np.ndarray, affini
 
 def test_a_finished_folder_of_before_there_was_ignore_is_taken_as_it_is(affinities: Path, tmp_path: Path):
     run(affinities=str(affinities), out=str(tmp_path / "s"), **SMALL)
-    assert "ignore" not in json.loads((tmp_path / "s" / "spec.json").read_text())["settings"]
+    path = tmp_path / "s" / "spec.json"
+    spec = json.loads(path.read_text())
+    del spec["settings"]["ignore"]
+    path.write_text(json.dumps(spec))
+    run(affinities=str(affinities), out=str(tmp_path / "s"), **SMALL)  # nothing is refused
+    with pytest.raises(SegmentError, match=r"with other settings \(ignore\)"):
+        run(affinities=str(affinities), out=str(tmp_path / "s"), ignore=(7,), **SMALL)
 
 
 def test_ids_that_are_ignored_do_not_tune(cells: np.ndarray, affinities: Path, tmp_path: Path):

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import numpy as np
 
-from napari_tokenunify.config import AgglomerateConfig, Config, FragmentsConfig
+from napari_tokenunify.config import AgglomerateConfig, Config, FragmentsConfig, SegmentConfig
 from napari_tokenunify.data.source import Location
 from napari_tokenunify.data.volume import open_volume
 from napari_tokenunify.errors import ConfigError, SegmentError
@@ -47,7 +47,6 @@ from napari_tokenunify.segment.tuning import tune_counts
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Sequence
 
-    from napari_tokenunify.config import SegmentConfig
     from napari_tokenunify.events import Event
     from napari_tokenunify.segment.affinity_store import AffinityStore
     from napari_tokenunify.segment.blocks.grid import Block
@@ -270,8 +269,6 @@ def _settings(config: SegmentConfig, work: BlockWork) -> dict[str, Any]:
         "offsets": store.offsets,
         "made_of": store.settings,
     }
-    if not config.ignore:
-        del settings["ignore"]  # as in folders of before there was such a setting
     plain: dict[str, Any] = json.loads(json.dumps(settings))
     return plain
 
@@ -293,6 +290,10 @@ def _prepare(folder: Path, settings: dict[str, Any], *, overwrite: bool) -> dict
         discard(folder)
     spec = read_spec(folder)
     before = spec.get("settings", {}) if spec else _read_json(folder / WORK / _SETTINGS)
+    if before is not None:  # a setting that there was not then was as it is by default
+        fields = SegmentConfig.model_fields.items()
+        plain = json.loads(json.dumps({name: field.default for name, field in fields if not field.is_required()}))
+        before = {name: value for name, value in plain.items() if name in settings} | before
     if before is not None and before != settings:
         names = ", ".join(sorted(name for name in settings if settings[name] != before.get(name)))
         state = "is there already" if spec else "is half done"
