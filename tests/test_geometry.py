@@ -37,6 +37,18 @@ def test_growing_shifting_and_centring():
     assert Box.whole((7, 8, 9)).shape == (7, 8, 9)
 
 
+def test_a_box_lies_in_an_array_where_it_is_seen_from_the_first_voxel_of_that():
+    array = np.arange(5 * 6 * 7).reshape(5, 6, 7)
+    part, box = Box((1, 2, 3), (4, 6, 7)), Box((2, 3, 3), (3, 5, 6))
+    np.testing.assert_array_equal(array[part.slices][box.seen_from(part.start).slices], array[box.slices])
+
+
+def test_an_overlap_is_the_voxels_in_both_boxes():
+    one = Box((0, 0, 0), (4, 4, 4))
+    assert one.overlap(Box((2, -1, 1), (9, 2, 3))) == Box((2, 0, 1), (4, 2, 3))
+    assert one.overlap(Box((4, 0, 0), (5, 4, 4))) is None  # they only touch
+
+
 def test_one_number_is_an_isotropic_voxel_and_three_are_z_y_x():
     assert parse_voxel_size("8") == (8.0, 8.0, 8.0)
     assert parse_voxel_size("40,4.5,4") == (40.0, 4.5, 4.0)

@@ -100,6 +100,16 @@ class Box:
         dz, dy, dx = by
         return Box((z0 + dz, y0 + dy, x0 + dx), (z1 + dz, y1 + dy, x1 + dx))
 
+    def seen_from(self, start: Triple) -> Box:
+        """Return the box in voxels of an array whose first voxel is `start` (z, y, x)."""
+        z, y, x = start
+        return self.shifted((-z, -y, -x))
+
+    def overlap(self, other: Box) -> Box | None:
+        """Return the voxels that lie in both boxes, or None if there are none."""
+        inside = self.seen_from(other.start).clipped(other.shape)
+        return inside and inside.shifted(other.start)
+
 
 def parse_voxel_size(text: str) -> VoxelSize:
     """Read `z,y,x` in nm, e.g. `40,4,4`; one number means an isotropic voxel.

@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from napari_tokenunify.geometry import Box
 from napari_tokenunify.segment.prediction.tiles import TileGrid
 
 triples = st.tuples(st.integers(1, 30), st.integers(1, 30), st.integers(1, 30))
@@ -40,16 +39,11 @@ def test_tiles_cover_all_and_stay_inside(grid):
 def test_tiles_and_cells_that_touch_know_each_other(grid):
     for cell in cells(grid):
         inside = grid.cell_box(cell)
-        touching = [tile for tile in tiles(grid) if _overlap(grid.tile_box(tile), inside)]
+        touching = [tile for tile in tiles(grid) if grid.tile_box(tile).overlap(inside)]
         assert sorted(grid.tiles_of(cell)) == touching
         assert grid.tile_count(cell) == len(touching)
         for tile in touching:
             assert cell in set(grid.cells_of(tile))
-
-
-def _overlap(one: Box, other: Box) -> bool:
-    pairs = zip(one.start, one.stop, other.start, other.stop, strict=True)
-    return all(a < d and c < b for a, b, c, d in pairs)
 
 
 def test_the_last_tile_is_moved_inwards_as_monai_does():

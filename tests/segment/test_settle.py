@@ -9,7 +9,7 @@ from napari_tokenunify.config import FragmentsConfig
 from napari_tokenunify.geometry import Box
 from napari_tokenunify.segment import open_affinities, stitch, write_affinities
 from napari_tokenunify.segment.block_work import BlockWork
-from napari_tokenunify.segment.blocks.grid import BlockGrid, overlap
+from napari_tokenunify.segment.blocks.grid import BlockGrid
 from napari_tokenunify.segment.settle import number_blocks, rounds, settle_block, settled_ids
 
 SHAPE, CORE, HALO = (1, 12, 16), (1, 12, 8), (0, 0, 8)
@@ -87,4 +87,4 @@ def test_no_two_blocks_of_a_round_touch():
 def test_a_box_touches_the_blocks_that_share_voxels_with_it():
     grid = BlockGrid((5, 7, 11), (2, 3, 4), (1, 1, 1))
     for box in (Box((0, 0, 0), (1, 1, 1)), Box((1, 2, 3), (3, 4, 5)), Box((2, 3, 4), (4, 6, 8)), Box.whole(grid.shape)):
-        assert list(grid.touching(box)) == [block for block in grid if overlap(block.core, box)]
+        assert list(grid.touching(box)) == [block for block in grid if block.core.overlap(box)]

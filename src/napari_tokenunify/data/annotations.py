@@ -160,7 +160,7 @@ class Annotations:
         start = tuple(max(0, a + d) for a, d in zip(box.start, down, strict=True))
         stop = tuple(min(n, b + u) for b, u, n in zip(box.stop, up, self.shape, strict=True))
         around = Box((start[0], start[1], start[2]), (stop[0], stop[1], stop[2]))
-        return self.read(around), box.shifted((-start[0], -start[1], -start[2]))
+        return self.read(around), box.seen_from(around.start)
 
     def labelled_blocks(self, offsets: Sequence[Offset] = DEFAULT_OFFSETS) -> Iterator[LabelledBlock]:
         """Go through all labels in blocks of a few million voxels, and leave out what is empty.
@@ -180,7 +180,7 @@ class Annotations:
             if part is None:
                 continue
             wide = part.shifted(inner.start).grown(reach).clipped(around.shape) or inner
-            place = part.shifted(inner.start).shifted((-wide.start[0], -wide.start[1], -wide.start[2]))
+            place = part.shifted(inner.start).seen_from(wide.start)
             yield LabelledBlock(part.shifted(box.start), around[wide.slices], place)
 
 

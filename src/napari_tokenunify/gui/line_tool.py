@@ -66,8 +66,7 @@ class LineTool:
         seen = visible_box(self._viewer, self._session.volume, (most[0], most[1], most[2]))
         if seen is None or segmentation is None:
             raise ProofreadError("No segments are in the middle of the view: move it there, then paint the line.")
-        z, y, x = segmentation.origin
-        inside = seen.shifted((-z, -y, -x)).clipped(segmentation.shape)
+        inside = seen.seen_from(segmentation.origin).clipped(segmentation.shape)
         if inside is None:
             raise ProofreadError("No segments are in the middle of the view: move it there, then paint the line.")
         self._box, self.layer = inside, self._marks.paint_line(inside)

@@ -94,5 +94,4 @@ def _in_turn(stage: Generator[Event, None, Any], number: int, of: int) -> Genera
 
 def _inside(path: Path, place: LabelledBlock, seen: Box) -> tuple[NDArray[np.float32], Sequence[Any]]:
     store = open_affinities(path)
-    z, y, x = seen.start
-    return store.read(place.box.shifted((-z, -y, -x))), store.offsets
+    return store.read(place.box.seen_from(seen.start)), store.offsets

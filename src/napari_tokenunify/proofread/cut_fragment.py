@@ -97,12 +97,10 @@ def cut_along(on: Voxels, line: NDArray[np.bool_], box: Box, *, fragment: int | 
     fragment = fragment or _most(under)
     place = _around(on.fragments, box, fragment)
     drawn = np.zeros(place.ids.shape, bool)
-    z, y, x = place.box.start
-    local = box.shifted((-z, -y, -x))  # the line's box, which may reach past the fragment's
+    local = box.seen_from(place.box.start)  # the line's box, which may reach past the fragment's
     kept = local.clipped(place.box.shape)
     if kept is not None:
-        z, y, x = local.start
-        drawn[kept.slices] = painted[kept.shifted((-z, -y, -x)).slices]
+        drawn[kept.slices] = painted[kept.seen_from(local.start).slices]
     affinities, offsets = _affinities(on.segmentation, place.box)
     parts = _parts(place, drawn, affinities)
     ids = place.ids.copy()
@@ -241,8 +239,7 @@ def _inside(line: NDArray[np.bool_], box: Box, shape: Triple) -> tuple[NDArray[n
     if line.shape != box.shape:
         raise ProofreadError(f"The line has the shape {line.shape}, but its box {box} the shape {box.shape}.")
     kept = box.clipped(shape)
-    z, y, x = box.start
-    painted = None if kept is None else np.asarray(line[kept.shifted((-z, -y, -x)).slices], bool)
+    painted = None if kept is None else np.asarray(line[kept.seen_from(box.start).slices], bool)
     if kept is None or painted is None or not painted.any():
         raise ProofreadError("Nothing is painted inside the segmentation: draw a line through the fragment.")
     return painted, kept

@@ -135,8 +135,7 @@ def _under(proofreading: Proofreading, line: NDArray[np.bool_], box: Box) -> int
     inside = box.clipped(proofreading.segmentation.shape)
     if inside is None:
         raise ProofreadError("Nothing is painted inside the segmentation: draw a line through a fragment.")
-    z, y, x = box.start
-    ids = proofreading.fragments[inside.slices][line[inside.shifted((-z, -y, -x)).slices]]
+    ids = proofreading.fragments[inside.slices][line[inside.seen_from(box.start).slices]]
     found, counts = np.unique(ids[ids > 0], return_counts=True)
     if not len(found):
         raise ProofreadError("The line lies where nothing was segmented: draw it through a fragment.")

@@ -127,24 +127,16 @@ class TrainingLabels:
             0 = unlabelled.
         """
         out = np.zeros(box.shape, np.uint32)
-        inside = self._covered_part(box)
+        inside = box.overlap(self.covered)
         if inside is not None:
-            z, y, x = box.start
-            out[inside.shifted((-z, -y, -x)).slices] = self.table[self._fragments(inside)]
+            out[inside.seen_from(box.start).slices] = self.table[self._fragments(inside)]
         if self.annotations is not None:
             own = self.annotations.read(box)
             out = np.where(own > 0, own.astype(np.uint32), out)
         return out
 
     def _fragments(self, box: Box) -> NDArray[np.uint64]:
-        z, y, x = self.covered.start
-        return self.proofreading.fragments[box.shifted((-z, -y, -x)).slices]
-
-    def _covered_part(self, box: Box) -> Box | None:
-        """Return what of a box of the volume was segmented."""
-        z, y, x = self.covered.start
-        part = box.shifted((-z, -y, -x)).clipped(self.covered.shape)
-        return None if part is None else part.shifted((z, y, x))
+        return self.proofreading.fragments[box.seen_from(self.covered.start).slices]
 
     def _numbered(self, table: NDArray[np.uint64]) -> NDArray[np.uint32]:
         """Return the label of each fragment: ids that agree with the annotations."""
@@ -174,11 +166,10 @@ class TrainingLabels:
         for block in label_blocks(self.annotations.labels, (0, 0, 0), with_empty=self.annotations.zero_is_boundary):
             own = self.annotations.read(block)
             largest = max(largest, int(own[own != BOUNDARY].max(initial=0)))
-            part = self._covered_part(block)
+            part = block.overlap(self.covered)
             if part is None:
                 continue
-            z, y, x = block.start
-            ids, segments = own[part.shifted((-z, -y, -x)).slices], table[self._fragments(part)]
+            ids, segments = own[part.seen_from(block.start).slices], table[self._fragments(part)]
             both = (ids > 0) & (segments > 0) & (ids != (self.annotations.boundary_id or 0))
             for segment, neuron in np.unique(np.stack([segments[both], ids[both]], axis=1), axis=0).tolist():
                 overlaps.setdefault(segment, set()).add(neuron)

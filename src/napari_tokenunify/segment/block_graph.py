@@ -37,8 +37,7 @@ def write_block(work: BlockWork, block: Block) -> dict[str, Any]:
     stop = tuple(b + u for b, u in zip(block.core.stop, up, strict=True))
     around = Box((start[0], start[1], start[2]), (stop[0], stop[1], stop[2])).clipped(work.grid.shape) or block.core
     ids = numbers_of(work)[settled_ids(work, around)]
-    z, y, x = around.start
-    core = block.core.shifted((-z, -y, -x))
+    core = block.core.seen_from(around.start)
     voxels = np.ascontiguousarray(ids[core.slices])
     writable_fragments(work.folder / FRAGMENTS)[block.core.slices] = voxels
     there, store = around.shifted(work.start), work.affinities

@@ -100,8 +100,7 @@ class BlockWork:
 
     def load_voxels(self, kind: str, block: Block, outer: Box, box: Box, dtype: type[np.generic]) -> NDArray[Any]:
         """Return a box, in voxels of the volume, of the array over the box `outer` that `save_voxels` kept."""
-        z, y, x = outer.start
-        sections, *rest = box.shifted((-z, -y, -x)).slices
+        sections, *rest = box.seen_from(outer.start).slices
         voxels = np.empty(box.shape, dtype)
         section = np.empty(outer.shape[1:], dtype)
         with self._place(kind, block).with_suffix(".ids").open("rb") as file:

@@ -148,8 +148,7 @@ class _Pair:
         around = box.grown((0, 1, 1)).clipped(self.labels.shape) or box  # what a 3x3 window sees
         ids = self.labels.read(around)
         ids[np.isin(ids, self.ignored)] = 0
-        z, y, x = around.start
-        return widen_borders(ids)[box.shifted((-z, -y, -x)).slices]
+        return widen_borders(ids)[box.seen_from(around.start).slices]
 
 
 def _open(config: EvaluateConfig, opened: Callable[[Path], Segmentation] | None) -> _Pair:

@@ -16,7 +16,6 @@ from scipy.ndimage import find_objects
 
 from napari_tokenunify.geometry import Box
 from napari_tokenunify.segment.block_work import save
-from napari_tokenunify.segment.blocks.grid import overlap
 from napari_tokenunify.segment.blocks.run import WORK
 from napari_tokenunify.segment.flood import OUTSIDE
 from napari_tokenunify.segment.fragments import regrow
@@ -64,12 +63,6 @@ def _round(block: Block) -> int:
     return 4 * z + 2 * y + x
 
 
-def _within(part: Box, box: Box) -> tuple[slice, slice, slice]:
-    """Return where a part of a box lies in an array of that box."""
-    z, y, x = box.start
-    return part.shifted((-z, -y, -x)).slices
-
-
 @dataclass(frozen=True, eq=False)
 class _Seam:
     """A block's core and one voxel around it, in groups; what a neighbour has there differently, and where it matters.
@@ -99,32 +92,34 @@ class _Seam:
         """Begin with what the block itself has cut."""
         box = block.core.grown((1, 1, 1)).clipped(work.grid.shape) or block.core
         ids = np.full(box.shape, OUTSIDE, np.uint64)
-        ids[_within(block.core, box)] = groups_of(work, block)[cut_ids(work, block, block.core)]
+        ids[block.core.seen_from(box.start).slices] = groups_of(work, block)[cut_ids(work, block, block.core)]
         return cls(block, box, ids, np.zeros(box.shape, bool), np.zeros(box.shape, bool))
 
     @property
     def core(self) -> NDArray[np.uint64]:
         """The groups of the core."""
-        return self.ids[_within(self.block.core, self.box)]
+        return self.ids[self.block.core.seen_from(self.box.start).slices]
 
     def look_at(self, work: BlockWork, other: Block) -> None:
         """Take over what a neighbour has settled behind the face, and mark what it has cut differently before it."""
         z, y, x = (-(-n // _NEAR) for n in work.grid.halo)
-        behind, around = overlap(self.box, other.core), overlap(self.box, other.core.grown((z, y, x)))
+        behind, around = self.box.overlap(other.core), self.box.overlap(other.core.grown((z, y, x)))
         if behind is None or around is None:
             return
-        self.ids[_within(behind, self.box)] = work.load_voxels("settled", other, other.core, behind, np.uint64)
+        self.ids[behind.seen_from(self.box.start).slices] = work.load_voxels(
+            "settled", other, other.core, behind, np.uint64
+        )
         cut = cut_ids(work, other, around)
         theirs = groups_of(work, other)[cut]
-        ours = self.ids[_within(around, self.box)]
-        self.differs[_within(around, self.box)] |= (theirs != ours) & (theirs != 0) & (ours != 0)
+        ours = self.ids[around.seen_from(self.box.start).slices]
+        self.differs[around.seen_from(self.box.start).slices] |= (theirs != ours) & (theirs != 0) & (ours != 0)
         steps = [a - b for a, b in zip(self.block.position, other.position, strict=True)]
         here = behind.shifted((steps[0], steps[1], steps[2]))
-        if sum(map(abs, steps)) == 1 and overlap(here, around) == here:  # they share a face, and there is a halo
-            now, before = _within(here, self.box), _within(behind, self.box)
-            joined = cut[_within(here, around)] == cut[_within(behind, around)]
+        if sum(map(abs, steps)) == 1 and here.overlap(around) == here:  # they share a face, and there is a halo
+            now, before = here.seen_from(self.box.start).slices, behind.seen_from(self.box.start).slices
+            joined = cut[here.seen_from(around.start).slices] == cut[behind.seen_from(around.start).slices]
             parted = (self.ids[now] != self.ids[before]) & (self.ids[now] != 0)
-            self.wrong[now] |= joined & parted & (cut[_within(here, around)] != 0)
+            self.wrong[now] |= joined & parted & (cut[here.seen_from(around.start).slices] != 0)
 
     def refill(self, work: BlockWork) -> int:
         """Fill again what is wrong and all that hangs together with it, and return how many voxels that are.
@@ -133,7 +128,7 @@ class _Seam:
         """
         if not self.wrong.any():
             return 0
-        core = _within(self.block.core, self.box)
+        core = self.block.core.seen_from(self.box.start).slices
         pieces = np.asarray(label((self.differs | self.wrong)[core], connectivity=1))
         taken = np.zeros(int(pieces.max()) + 1, bool)
         taken[pieces[self.wrong[core]]] = True
@@ -165,9 +160,9 @@ def settled_ids(work: BlockWork, box: Box) -> NDArray[np.uint64]:
     """Return the groups in a box that may reach over several blocks."""
     ids = np.zeros(box.shape, np.uint64)
     for block in work.grid.touching(box):
-        part = overlap(box, block.core)
+        part = box.overlap(block.core)
         if part is not None:
-            ids[_within(part, box)] = work.load_voxels("settled", block, block.core, part, np.uint64)
+            ids[part.seen_from(box.start).slices] = work.load_voxels("settled", block, block.core, part, np.uint64)
     return ids
 
 

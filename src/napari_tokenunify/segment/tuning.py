@@ -16,7 +16,6 @@ from napari_tokenunify.metrics import (
     variation_of_information,
 )
 from napari_tokenunify.segment.agglomeration import BETA_METHODS, TREE_METHODS, agglomerate
-from napari_tokenunify.segment.blocks.grid import overlap
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
 
     from napari_tokenunify.config import AgglomerateConfig
     from napari_tokenunify.data.annotations import Annotations
-    from napari_tokenunify.geometry import Box, Triple
     from napari_tokenunify.segment.region_graph import RegionGraph
     from napari_tokenunify.segment.segmentation import Segmentation
 
@@ -143,9 +141,9 @@ def tune_segmentation(segmentation: Segmentation, annotations: Annotations) -> G
     counts = ContingencySum()
     for block in annotations.labelled_blocks():
         yield
-        box = overlap(block.box, segmentation.covered)
+        box = block.box.overlap(segmentation.covered)
         if box is not None:
-            labels, fragments = (_part(box, start) for start in (block.box.start, segmentation.origin))
+            labels, fragments = (box.seen_from(start) for start in (block.box.start, segmentation.origin))
             counts.add(contingency(block.ids[labels.slices], segmentation.fragments[fragments.slices]))
     found = counts.result().without((0, annotations.boundary_id or 0), (0,))
     if len(np.unique(found.truth)) < 2:
@@ -154,11 +152,6 @@ def tune_segmentation(segmentation: Segmentation, annotations: Annotations) -> G
             "too much is joined."
         )
     return _tuning(segmentation.spec["method"], found, ((value, tree.table(value)) for value in _values(_FINE)))
-
-
-def _part(box: Box, start: Triple) -> Box:
-    """Return a box as seen from a start."""
-    return box.shifted((-start[0], -start[1], -start[2]))
 
 
 def _tuning(method: str, counts: Contingency, tables: Iterable[tuple[float, NDArray[np.uint64]]]) -> Tuning:

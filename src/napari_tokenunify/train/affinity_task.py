@@ -148,7 +148,7 @@ class AffinityTask:
             torch.autocast(device.type, DTYPES[self.precision], enabled=self.precision != "fp32"),
         ):
             result = torch.sigmoid(network(image).float())[0].cpu().numpy()
-        inner = box.shifted((-around.start[0], -around.start[1], -around.start[2]))
+        inner = box.seen_from(around.start)
         found: NDArray[Any] = result[(slice(None), *inner.slices)]
         return np.ascontiguousarray(found)
 

@@ -185,7 +185,7 @@ class _Search:
         held, left, tries = PairCounts(), self.total, 0
         for box in proposals:
             around = box.grown(self._margin(box)).clipped(source.shape) or box
-            if any(_overlap(around, other) for other in hidden.hidden):
+            if any(around.overlap(other) for other in hidden.hidden):
                 continue
             tries += 1
             inside = self._count(source, box)
@@ -323,7 +323,3 @@ def _proposals(cells: _Cells, size: Triple, seed: int) -> Iterator[Box]:
     start = np.floor(middle - np.array(size) / 2).astype(int).clip(0, np.array(cells.shape) - size)
     for z, y, x in start[np.argsort(-keys)].tolist():
         yield Box.whole(size).shifted((z, y, x))
-
-
-def _overlap(one: Box, other: Box) -> bool:
-    return all(a < d and c < b for a, b, c, d in zip(one.start, one.stop, other.start, other.stop, strict=True))

@@ -43,8 +43,7 @@ class Block:
     @property
     def inner(self) -> Box:
         """The core in voxels of an array that covers `outer`."""
-        z, y, x = self.outer.start
-        return self.core.shifted((-z, -y, -x))
+        return self.core.seen_from(self.outer.start)
 
 
 @dataclass(frozen=True)
@@ -99,13 +98,6 @@ class BlockGrid:
             position[axis] += 1
             if position[axis] < self.counts[axis]:
                 yield axis, self.at((position[0], position[1], position[2]))
-
-
-def overlap(one: Box, other: Box) -> Box | None:
-    """Return the voxels that lie in both boxes; None if there are none."""
-    z, y, x = other.start
-    inside = one.shifted((-z, -y, -x)).clipped(other.shape)
-    return None if inside is None else inside.shifted(other.start)
 
 
 def fitting_core(shape: Triple, halo: Triple, multiple: Triple, bytes_per_voxel: int) -> Triple:
