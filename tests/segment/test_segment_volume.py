@@ -289,6 +289,16 @@ def test_a_network_that_is_sure_of_no_boundary_is_said(cells: np.ndarray, affini
     assert text.startswith("One fragment holds 100% of all voxels")
 
 
+def test_a_network_that_is_unsure_of_all_boundaries_is_cut_at_lower_ones(cells: np.ndarray, tmp_path: Path):
+    unsure = 0.3 + 0.5 * known_affinities(cells, DEFAULT_OFFSETS)[0].astype(np.float32)
+    write_affinities(tmp_path / "unsure.zarr", unsure, DEFAULT_OFFSETS, (10.0, 10.0, 10.0))
+    config = SegmentConfig(affinities=str(tmp_path / "unsure.zarr"), out=str(tmp_path / "s"), **SMALL)
+    said = [event.text for event in segment(config) if isinstance(event, Message)]
+    assert any("they count from 0.63 on (usually 0.85)" in text for text in said)
+    assert Segmentation.open(tmp_path / "s").spec["boundary_threshold"] == pytest.approx(0.63, abs=0.005)
+    assert len(Segmentation.open(tmp_path / "s").graph.sizes) > 20
+
+
 def test_a_finished_folder_of_before_there_was_ignore_is_taken_as_it_is(affinities: Path, tmp_path: Path):
     run(affinities=str(affinities), out=str(tmp_path / "s"), **SMALL)
     path = tmp_path / "s" / "spec.json"

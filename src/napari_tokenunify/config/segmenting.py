@@ -16,7 +16,7 @@ class FragmentsConfig(Config):
     """Each section for itself as in the paper, or in 3-D; auto takes sections where z is 2.5 times coarser than y."""
     boundary_threshold: Annotated[float, Field(gt=0, le=1)] | None = None
     """Boundary, 1 - affinity, from which on nothing hangs together; a larger value gives fewer, larger fragments. By
-    default 0.3 in sections (paper: 0.5) and 0.85 in volumes."""
+    default 0.3 in sections (paper: 0.5) and 0.85 in volumes, or less where the network is unsure of all boundaries."""
     seed_smoothing: Annotated[float, Field(ge=0, le=10)] = 1.0
     """Blur of the distance to the boundary, in voxels; a larger value gives fewer, larger fragments (paper: 0)."""
     min_fragment_size: Annotated[int, Field(ge=0)] = 10

@@ -16,6 +16,7 @@ from scipy.ndimage import gaussian_filter
 from skimage.morphology import local_maxima
 
 from napari_tokenunify.errors import SegmentError
+from napari_tokenunify.segment.boundary import STEPS, boundary_of, fitting_threshold, in_sections, nearest_affinities
 from napari_tokenunify.segment.flood import LEVELS, OUTSIDE, absorb, flood, number, seed_rest
 from napari_tokenunify.segment.region_graph import check_affinities, region_graph
 
@@ -28,11 +29,6 @@ if TYPE_CHECKING:
     from napari_tokenunify.config import FragmentsConfig
     from napari_tokenunify.geometry import VoxelSize
 
-_ANISOTROPIC = 2.5
-_IN_SECTIONS = 0.3  # a mean over two axes leaves a membrane little more than 0.5; measured, see docs/performance.md
-_IN_VOLUMES = 0.85  # by measurement, see docs/performance.md
-_STEPS: tuple[Offset, ...] = ((-1, 0, 0), (0, -1, 0), (0, 0, -1))
-
 
 def fragments(
     affinities: NDArray[np.float32],
@@ -44,9 +40,8 @@ def fragments(
 ) -> NDArray[np.uint64]:
     """Cut affinities into fragments by a seeded watershed.
 
-    The boundary of a voxel is 1 - (y + x affinity) / 2 in sections (TokenUnify), and 1 - the least of the three in a
-    volume, where a mean would let a thin membrane across one axis through. Nothing depends on more of the array than
-    what is near and what hangs together, so a block with a halo gives what the whole array would.
+    Where a boundary threshold is given, nothing depends on more of the array than what is near and what hangs together,
+    so a block with a halo gives what the whole array would.
 
     Parameters
     ----------
@@ -55,7 +50,7 @@ def fragments(
     offsets : sequence of (int, int, int)
         One (z, y, x) a channel, in voxels; one of length 1 along each axis (y and x in sections) must be among them.
     config : FragmentsConfig
-        Mode, threshold, smoothing, smallest size.
+        Mode, threshold (by default what `boundary.fitting_threshold` finds in this array), smoothing, smallest size.
     voxel_size_nm : tuple of float, optional
         (z, y, x) in nm; by default voxels are taken for cubes.
     mask : ndarray of bool, shape (Z, Y, X), optional
@@ -76,10 +71,10 @@ def fragments(
     if mask is not None and mask.shape != shape:
         raise SegmentError(f"The mask has the shape {mask.shape}, the affinities {shape}: give one of their shape.")
     size = np.array(voxel_size_nm or (1.0, 1.0, 1.0))
-    start = int(_in_sections(config, size))
-    nearest = _nearest(affinities, offsets, start)
-    threshold = _threshold(config, start)
-    boundary = 1 - (nearest[1:].mean(axis=0) if start else nearest.min(axis=0))
+    start = int(sections := in_sections(config, voxel_size_nm))
+    nearest = nearest_affinities(affinities, offsets, sections=sections)
+    boundary = boundary_of(nearest, sections=sections)
+    threshold = _threshold(config, boundary if mask is None else boundary[mask], sections=sections)
     inside = boundary < threshold
     if mask is not None:
         inside &= mask
@@ -107,46 +102,22 @@ def regrow(
     ids : ndarray of uint64, shape (Z, Y, X)
         0 = free, `flood.OUTSIDE` = nothing grows here. What no fragment is linked to stays free.
     """
-    start = int(_in_sections(config, np.array(voxel_size_nm or (1.0, 1.0, 1.0))))
-    cost = _cost(_nearest(affinities, offsets, start))
-    flood(cost.reshape(3, -1), ids.shape, ids.reshape(-1), start, _limit(_threshold(config, start)))
+    sections = in_sections(config, voxel_size_nm)
+    nearest = nearest_affinities(affinities, offsets, sections=sections)
+    threshold = _threshold(config, boundary_of(nearest, sections=sections), sections=sections)
+    flood(_cost(nearest).reshape(3, -1), ids.shape, ids.reshape(-1), int(sections), _limit(threshold))
+
+
+def _threshold(config: FragmentsConfig, boundary: NDArray[np.float32], *, sections: bool) -> float:
+    return config.boundary_threshold or fitting_threshold([boundary], sections=sections)
 
 
 def _cost(nearest: NDArray[np.float32]) -> NDArray[np.uint8]:
     return np.rint((1 - nearest) * LEVELS).astype(np.uint8)
 
 
-def _threshold(config: FragmentsConfig, start: int) -> float:
-    return config.boundary_threshold or (_IN_SECTIONS if start else _IN_VOLUMES)
-
-
 def _limit(threshold: float) -> int:
     return int(np.ceil(threshold * LEVELS))
-
-
-def _in_sections(config: FragmentsConfig, size: NDArray[np.float64]) -> bool:
-    if config.fragment_mode == "auto":
-        return bool(size[0] > _ANISOTROPIC * size[1])
-    return config.fragment_mode == "sections"
-
-
-def _nearest(affinities: NDArray[np.float32], offsets: Sequence[Offset], start: int) -> NDArray[np.float32]:
-    """Return the affinities between p and p - 1 along z, y, x; the first plane, of which none is known, as the next."""
-    nearest = np.zeros((3, *affinities.shape[1:]), np.float32)
-    for axis, step in enumerate(_STEPS):
-        back = tuple(-part for part in step)
-        channel = next((c for c, offset in enumerate(offsets) if tuple(offset) in (step, back)), None)
-        if channel is None and axis < start:
-            continue
-        if channel is None:
-            raise SegmentError(
-                f"No channel links neighbours along {'zyx'[axis]}: fragments need the offset {step} among the offsets."
-            )
-        ahead = np.moveaxis(nearest[axis], axis, 0)[1:]
-        values = np.moveaxis(affinities[channel], axis, 0)
-        np.clip(values[1:] if tuple(offsets[channel]) == step else values[:-1], 0, 1, out=ahead)
-        np.moveaxis(nearest[axis], axis, 0)[0] = ahead[0] if len(ahead) else 1
-    return nearest
 
 
 def _seeds(inside: NDArray[np.bool_], smoothing: float, size: NDArray[np.float64], start: int) -> NDArray[Any]:
@@ -190,7 +161,7 @@ def _numbered(
     table = np.arange(int(ids.max(initial=0)) + 1)
     threshold, smallest = limits
     if smallest > 1:
-        graph = region_graph(ids, nearest[start:], _STEPS[start:])
+        graph = region_graph(ids, nearest[start:], STEPS[start:])
         linked = np.flatnonzero(1 - graph.mean < threshold)
         order = linked[np.lexsort((linked, -graph.mean[linked]))]
         table = absorb(graph.edges, order, graph.sizes.copy(), smallest)

@@ -16,7 +16,7 @@ import json
 import shutil
 import time
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -39,6 +39,8 @@ from napari_tokenunify.segment.block_work import BlockWork, PlacedVolume
 from napari_tokenunify.segment.blocks.grid import BlockGrid, fitting_core
 from napari_tokenunify.segment.blocks.run import WORK, run_blocks
 from napari_tokenunify.segment.blocks.workers import Workers
+from napari_tokenunify.segment.boundary import in_sections, usual_threshold
+from napari_tokenunify.segment.boundary_sample import sampled_threshold
 from napari_tokenunify.segment.folder_lock import locked
 from napari_tokenunify.segment.fragment_store import CHUNK, FRAGMENTS, create_fragments
 from napari_tokenunify.segment.segmentation import CURVE, discard, read_spec, write_parts, write_spec
@@ -58,6 +60,7 @@ P = TypeVar("P", bound=Config)
 _SETTINGS, _JOINED = "settings.json", "joined.json"
 _VOXEL_BYTES: Final = 48  # beside the affinities, what cutting a voxel takes: ids, distances, queues
 _TOO_LARGE: Final = 0.5  # share of the voxels in one fragment
+_WORTH_SAYING: Final = 0.9  # of the usual boundary threshold
 _PACKAGES: Final = ("napari-tokenunify", "bioimage-cpp", "numpy", "zarr")
 _HOW: Final = {"out", "workers", "cluster", "overwrite"}  # does not change the result
 
@@ -90,6 +93,7 @@ def segment(config: SegmentConfig) -> Generator[Event, None, dict[str, Any]]:
         spec = _prepare(work.folder, settings, overwrite=config.overwrite)
         run = _Run(work, workers)
         if spec is None:
+            run.work = yield from _with_threshold(work)
             spec = yield from _make(config, run, settings)
         else:
             yield Message(f"{work.folder} is finished already, with the same settings.")
@@ -97,6 +101,7 @@ def segment(config: SegmentConfig) -> Generator[Event, None, dict[str, Any]]:
     return {
         "out": str(work.folder),
         **{name: spec[name] for name in ("fragments", "edges", "segments", "method")},
+        "boundary_threshold": spec.get("boundary_threshold"),
         "beta" if spec["method"] in BETA_METHODS else "threshold": spec["value"],
         **_tuned(work.folder, spec),
         "seconds": round(time.monotonic() - started, 1),
@@ -158,6 +163,7 @@ def _make(config: SegmentConfig, run: _Run, settings: dict[str, Any]) -> Generat
         torn.unlink()
     spec = {
         **_about(config, work, settings),
+        "boundary_threshold": work.config.boundary_threshold,
         "method": found.method,
         "value": found.value,
         "fragments": nodes,
@@ -170,13 +176,25 @@ def _make(config: SegmentConfig, run: _Run, settings: dict[str, Any]) -> Generat
     return spec
 
 
+def _with_threshold(work: BlockWork) -> Generator[Event, None, BlockWork]:
+    """Settle from where on a boundary holds, for all blocks alike, and say so where it is less than usual."""
+    threshold = sampled_threshold(work)
+    usual = usual_threshold(sections=in_sections(work.config, work.affinities.voxel_size_nm))
+    if work.config.boundary_threshold is None and threshold < _WORTH_SAYING * usual:
+        yield Message(
+            f"The network is not very sure of its boundaries, so they count from {threshold:.2f} on (usually "
+            f"{usual:g}): more training gives better fragments.",
+        )
+    return replace(work, config=work.config.replace(boundary_threshold=threshold))
+
+
 def _warning(graph: RegionGraph) -> Generator[Event, None, None]:
     """Say so where no threshold can help: fragments are never cut afterwards."""
     share = graph.sizes.max(initial=0) / max(1, graph.sizes.sum())
     if share > _TOO_LARGE:
         yield Message(
             f"One fragment holds {share:.0%} of all voxels, as the network is sure of too few boundaries. Train longer "
-            "or on more labels, or give a lower --boundary-threshold (by default 0.85, in sections 0.3).",
+            "or on more labels, or give a lower --boundary-threshold.",
             "warning",
         )
 
