@@ -81,8 +81,6 @@ class DataSet(Config):
     """0 is membrane or outside; else it is unlabelled."""
     smallest: int = 100
     """Ids of fewer voxels in the whole label volume do not count."""
-    crop: tuple[int, int, int] = (32, 64, 64)
-    """Voxels (z, y, x) of a training crop."""
     tile: tuple[int, int, int] = (64, 160, 160)
     """Voxels (z, y, x) of a tile of prediction."""
     references: dict[str, str] = Field(default_factory=dict)
@@ -216,9 +214,9 @@ def scribbles(labels: NDArray[np.uint64], share: float, seed: int) -> NDArray[np
     return np.where(painted, labels, np.uint64(0))
 
 
-def fitting(crop: Triple, shape: Triple) -> Triple:
-    """Return a crop that is not much larger than a volume, in steps of 8 as networks want it."""
-    z, y, x = (min(size, -(-n // 8) * 8) for size, n in zip(crop, shape, strict=True))
+def fitting(tile: Triple, shape: Triple) -> Triple:
+    """Return a tile that is not much larger than a volume, in steps of 8 as networks want it."""
+    z, y, x = (min(size, -(-n // 8) * 8) for size, n in zip(tile, shape, strict=True))
     return z, y, x
 
 

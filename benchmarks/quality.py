@@ -6,15 +6,15 @@ VOI in bits. What the truth has as 0 does not count, borders are not widened.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from data_set import fitting
 from scipy import ndimage
 
 from napari_tokenunify.affinities import DEFAULT_OFFSETS, Offset
 from napari_tokenunify.config import AgglomerateConfig, FragmentsConfig
+from napari_tokenunify.data.annotation_checks import summarise
 from napari_tokenunify.data.intensity import IntensityRange, choose_intensity, intensity_range
 from napari_tokenunify.data.resampled import Resampling, resampled, resampled_annotations
 from napari_tokenunify.geometry import Box, voxel_size_mismatch
@@ -129,16 +129,20 @@ def range_for(network: Network, volume: Volume) -> IntensityRange:
     return choose_intensity(volume, None if known is None else IntensityRange(known.low, known.high))[0]
 
 
-def task_for(network: Network, part: Labelled, crop: Triple, seed: int) -> AffinityTask:
-    """Return the training of a network on a part, at the voxel size it knows; nothing is stored or held out."""
+def task_for(network: Network, part: Labelled, seed: int) -> AffinityTask:
+    """Return the training of a network on a part, at the voxel size it knows; nothing is stored or held out.
+
+    Crops are those of `finetune`, the smallest it would take: there is little time.
+    """
     from napari_tokenunify.train.affinity_task import AffinityTask
+    from napari_tokenunify.train.choices import candidate_crops
 
     volume, known, size = part.volume, part.annotations, own_size(network, part.volume)
     intensity = range_for(network, volume)
     if size is not None:
         how = Resampling(volume.voxel_size_nm, size)
         volume, known = resampled(volume, how), resampled_annotations(known, how)
-    crop = fitting(crop, volume.shape)
+    crop = candidate_crops(volume.voxel_size_nm, volume.shape, summarise(known).sections)[-1]
     return AffinityTask(volume, known, intensity, known, (), crop, lambda *_: None, network.offsets, seed=seed)
 
 
@@ -149,7 +153,7 @@ def own_size(network: Network, volume: Volume) -> VoxelSize | None:
     return network.card.voxel_size_nm
 
 
-def task_on_several(network: Network, parts: list[Labelled], crop: Triple, seed: int) -> AffinityTask:
+def task_on_several(network: Network, parts: list[Labelled], seed: int) -> AffinityTask:
     """Return the training on several data sets in turns."""
     from napari_tokenunify.train.affinity_task import AffinityTask
 
@@ -160,7 +164,9 @@ def task_on_several(network: Network, parts: list[Labelled], crop: Triple, seed:
         def samples(self, crop: Triple) -> Turns:
             return Turns((AffinityTask.samples(self, crop), *(other.samples(crop) for other in self.others)))
 
-    first, *others = (task_for(network, part, crop, seed) for part in parts)
+    tasks = [task_for(network, part, seed) for part in parts]
+    crop = tuple(min(sizes) for sizes in zip(*(task.crop for task in tasks), strict=True))
+    first, *others = (replace(task, crop=crop) for task in tasks)
     return OnSeveral(**vars(first), others=tuple(others))
 
 

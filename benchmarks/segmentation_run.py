@@ -125,13 +125,11 @@ def _network(one: Run, sets: dict[str, DataSet], data: Path, judge: Judge) -> tu
         if one.labels == "others":
             others = [other for name, other in sets.items() if name != one.set]
             parts = [training_part(other, data, "dense", one.seed) for other in others]
-            crops = [fitting(other.crop, part.volume.shape) for other, part in zip(others, parts, strict=True)]
-            crop = tuple(min(sizes) for sizes in zip(*crops, strict=True))
-            told |= train(network, task_on_several(network, parts, crop, one.seed), budget, folder)
+            told |= train(network, task_on_several(network, parts, one.seed), budget, folder)
         elif one.labels not in UNTRAINED:
             part = training_part(found, data, one.labels, one.seed)
             told["labelled"] = int(np.count_nonzero(part.annotations.labels.dask().compute()))
-            told |= train(network, task_for(network, part, found.crop, one.seed), budget, folder)
+            told |= train(network, task_for(network, part, one.seed), budget, folder)
             tuning = tuning_pieces(network, part, fitting(found.tile, part.volume.shape), folder / "tuning.zarr")
         resample_to = None if one.labels == "none" else own_size(network, unseen.volume)
         started = time.monotonic()
