@@ -13,6 +13,7 @@ from napari_tokenunify.errors import AnnotationError, ConfigError, TrainError, V
 from napari_tokenunify.events import Message, Metric, Preview
 from napari_tokenunify.geometry import Box
 from napari_tokenunify.network import NETWORK_PRESETS, ModelCard, build_network, load_checkpoint, save_checkpoint
+from napari_tokenunify.network.card import TrainingRun
 from napari_tokenunify.network.installed import find_model
 from napari_tokenunify.train import loop
 from napari_tokenunify.train.finetuning import finetune
@@ -150,6 +151,25 @@ def test_a_network_that_was_only_pretrained_gets_a_new_head(data):
     assert any("new last layer" in text for text in texts(events))
     assert any("never seen labels" in text for text in texts(events))  # so all of it learns
     assert load_checkpoint(find_model(data / "run"))[0].config.outputs == 3
+
+
+def test_of_a_pretraining_made_here_the_encoder_is_taken_and_the_decoder_is_new(data):
+    network = SMALLEST.replace(offsets=((0, 0, 0),))
+    before = TrainingRun(stage="pretrain", steps=9, started="2026-01-01T00:00:00+00:00", seconds=1)
+    pretrained = build_network(network)
+    save_checkpoint(data / "pre", pretrained, ModelCard(network=network, history=(before,)))
+    old = pretrained.state_dict()
+
+    def kept(out: str, **settings: str) -> set[str]:
+        chosen = config(data, model=str(data / "pre"), steps=1, learning_rate=1e-9, out=str(data / out), **settings)
+        drive(finetune(chosen))
+        new = load_checkpoint(find_model(data / out))[0].state_dict()
+        same = [name for name in old if old[name].shape == new[name].shape]
+        alike = {name for name in same if (old[name] - new[name]).abs().max() < 1e-6}
+        return {name.split(".")[0].rstrip("12345") for name in alike if old[name].ndim > 1}
+
+    assert kept("run") == {"vit", "encoder"}
+    assert kept("whole", transfer="all") == {"vit", "encoder", "decoder"}
 
 
 def test_losses_and_scores_come_as_metrics(data):

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 _ADVANCED: Final = (
     "resample",
     "parts",
+    "transfer",
     "loss",
     "widen_borders",
     "hold_out",

@@ -25,11 +25,26 @@ if TYPE_CHECKING:
 _STATES_ON_DISK: Final = 12  # times the weights: two states of weights, averages and two moments, two models, previews
 
 
-def with_new_outputs(network: TokenUnify, offsets: Sequence[Offset]) -> TokenUnify:
-    """Return the network with other outputs, and random weights where they are made."""
+def with_new_outputs(network: TokenUnify, offsets: Sequence[Offset], *, new_decoder: bool = False) -> TokenUnify:
+    """Return the network with other outputs, and random weights where they are made.
+
+    Parameters
+    ----------
+    network : TokenUnify
+        Is left as it is.
+    offsets : sequence of (int, int, int)
+        What is to be predicted, one (z, y, x) an output.
+    new_decoder : bool
+        Take the encoder alone; the decoder has random weights too.
+    """
     fresh = build_network(network.config.replace(offsets=tuple(offsets)))
     own = fresh.state_dict()
-    kept = {name: t for name, t in network.state_dict().items() if own[name].shape == t.shape}
+    left = ("out.", "decoder") if new_decoder else ()
+    kept = {
+        name: tensor
+        for name, tensor in network.state_dict().items()
+        if own[name].shape == tensor.shape and not name.startswith(left)
+    }
     fresh.load_state_dict({**own, **kept})
     return fresh
 
