@@ -106,7 +106,7 @@ def build(name: str, seed: int) -> Network:
     if (0, 0, 0) in card.network.offsets:  # only pre-trained
         from napari_tokenunify.train.starting import with_new_outputs
 
-        module = with_new_outputs(module, DEFAULT_OFFSETS, new_decoder=True)
+        module = with_new_outputs(module, DEFAULT_OFFSETS)
     return Network(module, module.config.offsets, card)
 
 

@@ -34,9 +34,9 @@ class AffinityTrainingConfig(Config):
     """Read 0 in the annotations as boundary: for dense labels in which 0 is background and nothing is unlabelled."""
     parts: Literal["auto", "all", "decoder", "head", "adapters"] = "auto"
     """What learns; auto lets all of it learn, or the decoder alone where a trained network meets few labels."""
-    transfer: Literal["auto", "all", "encoder"] = "auto"
+    transfer: Literal["all", "encoder"] = "all"
     """What is taken from weights that were only pre-trained: all, as in the paper, or the encoder alone, as the decoder
-    has learnt to paint grey values; auto takes all of official weights, and the encoder of pre-trainings made here."""
+    has learnt to paint grey values; try it after a short pre-training."""
     loss: Literal["mse", "bce", "dice", "focal"] = "bce"
     """mse is the paper's, bce learns faster in short runs; dice and focal weigh rare borders more."""
     widen_borders: bool = False

@@ -279,7 +279,7 @@ def _network(config: FinetuneConfig, volume: Volume) -> Generator[Event, None, t
     if config.model == "auto":
         yield Message(f"It starts from {model}.")
     if is_pretrained(card.network):
-        encoder = takes_encoder_alone(config, card)
+        encoder = config.transfer == "encoder"
         network = with_new_outputs(network, DEFAULT_OFFSETS, new_decoder=encoder)
         new = "decoder, as the old one has learnt to paint grey values" if encoder else "last layer for affinities"
         yield Message(f"{model} was pre-trained: it gets a new {new}.")
@@ -303,13 +303,6 @@ def _resampled(
     summary = summarise(annotations)
     known = _known_pairs(config, summary)
     return replace(data, volume=volume, annotations=annotations, known_pairs=known, sections=summary.sections), how
-
-
-def takes_encoder_alone(config: FinetuneConfig, card: ModelCard) -> bool:
-    """Return whether the decoder of a pre-training is left behind: see docs/pretraining.md for what that gives."""
-    if config.transfer == "auto":
-        return any(run.stage == "pretrain" for run in card.history)
-    return config.transfer == "encoder"
 
 
 def is_pretrained(network: NetworkConfig) -> bool:
@@ -361,8 +354,8 @@ def _run_id(config: FinetuneConfig, card: ModelCard, data: _Data, how: Resamplin
     """Return a hash over everything that decides which steps are taken."""
     chosen = config.model_dump(mode="json", exclude={*_FREE_TO_CHANGE, "resample", "transfer"})
     parts = [chosen, card.weights_sha256, *data.hashes, *([] if how is None else how.after)]
-    if is_pretrained(card.network) and takes_encoder_alone(config, card):
-        parts.append("encoder")
+    if config.transfer == "encoder" and is_pretrained(card.network):
+        parts.append(config.transfer)
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
