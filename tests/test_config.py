@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from napari_tokenunify.config import CheckConfig, InfoConfig
+from napari_tokenunify.config import CheckConfig, FinetuneConfig, InfoConfig
 from napari_tokenunify.errors import ConfigError
 from napari_tokenunify.pipeline import STAGES
 
@@ -30,3 +30,9 @@ def test_every_setting_is_explained(name: str):
     config = STAGES[name].config
     assert config.__doc__
     assert all(field.description for field in config.model_fields.values())
+
+
+@pytest.mark.parametrize("parts", ["head", "adapters"])
+def test_a_new_decoder_cannot_stay_as_it_is(parts: str):
+    with pytest.raises(ConfigError, match="choose --parts all or --parts decoder"):
+        FinetuneConfig(volume="a", annotations="b", out="c", transfer="encoder", parts=parts)

@@ -31,11 +31,16 @@ def test_tissue_without_a_membrane_is_not_cut_along_its_noise(*, sections: bool)
     assert found == pytest.approx(usual_threshold(sections=sections) / 3)
 
 
-def test_parts_count_together_and_empty_ones_not_at_all() -> None:
-    resin, tissue = np.zeros((60, 30, 30), np.float32), unsure(0.6)
-    together = fitting_threshold([resin, tissue, np.empty(0, np.float32)], sections=False)
-    assert together == fitting_threshold([tissue], sections=False)  # a twentieth is membrane still
-    assert fitting_threshold([], sections=False) == usual_threshold(sections=False)
+def test_neither_resin_nor_a_crack_decides() -> None:
+    resin, tissue, crack = np.full((60, 30, 30), 0.1, np.float32), unsure(0.6), np.ones((9, 9, 9), np.float32)
+    alone = fitting_threshold([tissue], sections=False)
+    assert fitting_threshold([tissue, *[resin] * 26], sections=False) == alone
+    assert fitting_threshold([tissue, tissue, crack, resin], sections=False) == alone
+    assert fitting_threshold([unsure(0.97), *[resin] * 26], sections=False) == usual_threshold(sections=False)
+
+
+def test_without_a_voxel_the_usual_threshold_is_taken() -> None:
+    assert fitting_threshold([np.empty(0, np.float32)], sections=False) == usual_threshold(sections=False)
 
 
 def test_a_network_that_has_learnt_little_gives_fragments_that_keep_cells_apart() -> None:

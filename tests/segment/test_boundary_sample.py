@@ -9,6 +9,7 @@ import pytest
 from napari_tokenunify.affinities import DEFAULT_OFFSETS
 from napari_tokenunify.config import FragmentsConfig
 from napari_tokenunify.data import Volume
+from napari_tokenunify.events import Progress
 from napari_tokenunify.segment import open_affinities, write_affinities
 from napari_tokenunify.segment.block_work import BlockWork, PlacedVolume
 from napari_tokenunify.segment.blocks.grid import BlockGrid
@@ -23,20 +24,24 @@ def work_on(folder: Path, affinities: np.ndarray, core: tuple[int, int, int] = S
     return BlockWork(folder / "s", open_affinities(path), (0, 0, 0), grid, FragmentsConfig())
 
 
+def sampled(work: BlockWork) -> float:
+    stage = sampled_threshold(work)
+    while True:
+        try:
+            assert isinstance(next(stage), Progress)
+        except StopIteration as end:
+            return float(end.value)
+
+
 def unsure(boundary: float) -> np.ndarray:
     return np.where(np.random.default_rng(0).random((3, *SHAPE)) < 0.1, 1 - boundary, 0.9).astype(np.float32)
 
 
-def test_what_was_given_is_taken(tmp_path: Path) -> None:
-    work = work_on(tmp_path, unsure(0.6))
-    assert sampled_threshold(replace(work, config=FragmentsConfig(boundary_threshold=0.4))) == 0.4
-
-
 def test_it_is_that_of_the_volume_however_it_is_cut_into_blocks(tmp_path: Path) -> None:
     work = work_on(tmp_path, unsure(0.6))
-    found = sampled_threshold(work)
+    found = sampled(work)
     assert found == pytest.approx(0.54, abs=0.005)
-    assert sampled_threshold(replace(work, grid=BlockGrid(SHAPE, (6, 16, 16), (4, 8, 8)))) == found
+    assert sampled(replace(work, grid=BlockGrid(SHAPE, (6, 16, 16), (4, 8, 8)))) == found
 
 
 def test_what_the_mask_leaves_out_does_not_count(tmp_path: Path) -> None:
@@ -46,8 +51,8 @@ def test_what_the_mask_leaves_out_does_not_count(tmp_path: Path) -> None:
     mask = np.zeros(SHAPE, np.uint8)
     mask[:, :, :20] = 1
     placed = PlacedVolume(Volume.from_array(mask, (8.0, 8.0, 8.0), "mask"), (0, 0, 0))
-    assert sampled_threshold(work) == 0.85
-    assert sampled_threshold(replace(work, mask=placed)) == pytest.approx(0.54, abs=0.005)
+    assert sampled(work) == 0.85
+    assert sampled(replace(work, mask=placed)) == pytest.approx(0.54, abs=0.005)
 
 
 def test_what_cannot_be_read_is_left_out(tmp_path: Path) -> None:
@@ -55,7 +60,16 @@ def test_what_cannot_be_read_is_left_out(tmp_path: Path) -> None:
     for chunk in (tmp_path / "a.zarr").rglob("c/*/*/*/*"):
         if chunk.is_file():
             chunk.unlink()
-    assert sampled_threshold(work) == 0.85
+    assert sampled(work) == 0.85
+
+
+def test_a_thin_volume_is_seen_along_z_too(tmp_path: Path) -> None:
+    affinities = np.full((3, 4, 40, 40), 0.95, np.float32)
+    affinities[0, 2] = 0.4  # a wall between two sections, and nothing else
+    path = write_affinities(tmp_path / "a.zarr", affinities, DEFAULT_OFFSETS, (8.0, 8.0, 8.0))
+    grid = BlockGrid((4, 40, 40), (4, 40, 40), (0, 0, 0))
+    work = BlockWork(tmp_path / "s", open_affinities(path), (0, 0, 0), grid, FragmentsConfig())
+    assert sampled(work) == pytest.approx(0.54, abs=0.005)
 
 
 @pytest.mark.parametrize("shape", [(1, 2, 50), (12, 40, 40), (5000, 9000, 8999)])

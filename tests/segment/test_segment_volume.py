@@ -299,6 +299,32 @@ def test_a_network_that_is_unsure_of_all_boundaries_is_cut_at_lower_ones(cells: 
     assert len(Segmentation.open(tmp_path / "s").graph.sizes) > 20
 
 
+def test_a_run_that_goes_on_cuts_at_the_boundaries_that_it_began_with(
+    affinities: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    found = iter([0.6, 0.5])  # more affinities may be there the second time
+
+    def sampled(_):
+        yield Progress(0, 1, "looking at boundaries")
+        return next(found)
+
+    monkeypatch.setattr("napari_tokenunify.segment.segment_volume.sampled_threshold", sampled)
+    stage = segment(SegmentConfig(affinities=str(affinities), out=str(tmp_path / "s"), **SMALL))
+    while not isinstance(event := next(stage), Progress) or event.what != "matching blocks":
+        pass
+    stage.close()
+    assert run(affinities=str(affinities), out=str(tmp_path / "s"), **SMALL)["boundary_threshold"] == 0.6
+
+
+def test_a_run_of_before_thresholds_were_fitted_goes_on_at_the_usual_one(affinities: Path, tmp_path: Path):
+    stage = segment(SegmentConfig(affinities=str(affinities), out=str(tmp_path / "s"), **SMALL))
+    while not isinstance(event := next(stage), Progress) or event.what != "matching blocks":
+        pass
+    stage.close()
+    (tmp_path / "s" / "work" / "threshold.json").unlink()
+    assert run(affinities=str(affinities), out=str(tmp_path / "s"), **SMALL)["boundary_threshold"] == 0.85
+
+
 def test_a_finished_folder_of_before_there_was_ignore_is_taken_as_it_is(affinities: Path, tmp_path: Path):
     run(affinities=str(affinities), out=str(tmp_path / "s"), **SMALL)
     path = tmp_path / "s" / "spec.json"

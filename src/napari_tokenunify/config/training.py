@@ -60,6 +60,14 @@ class AffinityTrainingConfig(Config):
     seed: Annotated[int, Field(ge=0)] = 0
     """Another seed gives other crops, and other weights where one starts from scratch."""
 
+    @model_validator(mode="after")
+    def _new_decoder_learns(self) -> Self:
+        if self.transfer == "encoder" and self.parts in {"head", "adapters"}:
+            raise ConfigError(
+                "--transfer encoder gives a new decoder, which has to learn: choose --parts all or --parts decoder."
+            )
+        return self
+
 
 class FinetuneConfig(AffinityTrainingConfig):
     """Teach a network your data from sparse labels, in the background; a run that was stopped goes on as it was."""

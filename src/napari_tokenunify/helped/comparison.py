@@ -182,7 +182,10 @@ def _seconds(card: ModelCard) -> float:
 def _check_same(config: ComparePretrainingConfig, starts: Sequence[_Start], volume: Volume, out: Path) -> None:
     """Refuse to go on with another comparison."""
     weights = [start.card.weights_sha256 if start.card is not None else start.model for start in starts]
-    asked = [config.model_dump(mode="json", exclude=_FREE_TO_CHANGE), weights, data_hash(volume)]
+    chosen = config.model_dump(mode="json", exclude=_FREE_TO_CHANGE)
+    if chosen["transfer"] == "all":
+        del chosen["transfer"]  # comparisons of before there was a choice go on
+    asked = [chosen, weights, data_hash(volume)]
     settings = {"comparison": hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]}
     file = out / "comparison.json"
     try:

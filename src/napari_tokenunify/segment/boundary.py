@@ -86,21 +86,26 @@ def fitting_threshold(boundaries: Iterable[NDArray[np.float32]], *, sections: bo
     Parameters
     ----------
     boundaries : iterable of ndarray of float32
-        Of parts of the volume; one of them may be empty.
+        Of pieces of the volume; some may be empty.
     sections : bool
         Whether each section is cut for itself.
 
     Returns
     -------
     float
-        Nine tenths of what the surest hundredth of all voxels has; between a third of the usual value and that.
+        Nine tenths of what the surest hundredth of the voxels of a piece has: the median over the pieces that hold
+        boundaries at all, so that neither resin nor a crack decides. Between a third of the usual value and that.
     """
-    counts = np.zeros(_LEVELS + 1, np.int64)
-    for boundary in boundaries:
-        levels: NDArray[Any] = np.rint(boundary * _LEVELS).astype(np.intp).reshape(-1)
-        counts += np.bincount(levels, minlength=_LEVELS + 1)
     usual = usual_threshold(sections=sections)
-    if not counts.any():
+    pieces = [_BELOW * _surest(boundary) for boundary in boundaries if boundary.size]
+    if not pieces:
         return usual
-    surest = int(np.searchsorted(np.cumsum(counts), (1 - _SUREST) * counts.sum())) / _LEVELS
-    return min(usual, max(_LEAST * usual, _BELOW * surest))
+    with_boundaries = [value for value in pieces if value > _LEAST * usual]
+    return min(usual, float(np.median(with_boundaries))) if with_boundaries else _LEAST * usual
+
+
+def _surest(boundary: NDArray[np.float32]) -> float:
+    """Return what the surest hundredth has at least; counted in levels, as sorting takes longer."""
+    levels: NDArray[Any] = np.rint(boundary * _LEVELS).astype(np.intp).reshape(-1)
+    counts = np.cumsum(np.bincount(levels, minlength=_LEVELS + 1))
+    return int(np.searchsorted(counts, (1 - _SUREST) * counts[-1])) / _LEVELS

@@ -74,7 +74,7 @@ def fragments(
     start = int(sections := in_sections(config, voxel_size_nm))
     nearest = nearest_affinities(affinities, offsets, sections=sections)
     boundary = boundary_of(nearest, sections=sections)
-    threshold = _threshold(config, boundary if mask is None else boundary[mask], sections=sections)
+    threshold = _threshold(config, nearest, mask, sections=sections)
     inside = boundary < threshold
     if mask is not None:
         inside &= mask
@@ -104,12 +104,17 @@ def regrow(
     """
     sections = in_sections(config, voxel_size_nm)
     nearest = nearest_affinities(affinities, offsets, sections=sections)
-    threshold = _threshold(config, boundary_of(nearest, sections=sections), sections=sections)
+    threshold = _threshold(config, nearest, None, sections=sections)
     flood(_cost(nearest).reshape(3, -1), ids.shape, ids.reshape(-1), int(sections), _limit(threshold))
 
 
-def _threshold(config: FragmentsConfig, boundary: NDArray[np.float32], *, sections: bool) -> float:
-    return config.boundary_threshold or fitting_threshold([boundary], sections=sections)
+def _threshold(
+    config: FragmentsConfig, nearest: NDArray[np.float32], mask: NDArray[np.bool_] | None, *, sections: bool
+) -> float:
+    if config.boundary_threshold is not None:
+        return config.boundary_threshold
+    boundary = boundary_of(nearest, sections=sections)
+    return fitting_threshold([boundary if mask is None else boundary[mask]], sections=sections)
 
 
 def _cost(nearest: NDArray[np.float32]) -> NDArray[np.uint8]:

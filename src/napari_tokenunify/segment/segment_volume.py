@@ -57,7 +57,7 @@ if TYPE_CHECKING:
     from napari_tokenunify.segment.tuning import Tuning
 
 P = TypeVar("P", bound=Config)
-_SETTINGS, _JOINED = "settings.json", "joined.json"
+_SETTINGS, _THRESHOLD, _JOINED = "settings.json", "threshold.json", "joined.json"
 _VOXEL_BYTES: Final = 48  # beside the affinities, what cutting a voxel takes: ids, distances, queues
 _TOO_LARGE: Final = 0.5  # share of the voxels in one fragment
 _WORTH_SAYING: Final = 0.9  # of the usual boundary threshold
@@ -71,9 +71,9 @@ def segment(config: SegmentConfig) -> Generator[Event, None, dict[str, Any]]:
     Returns
     -------
     dict
-        `out`, `fragments`, `edges`, `segments` (numbers of), `method`, `threshold` or `beta`, `tuned` (if it was: the
-        scores at the chosen value, and the file `curve` with those of all), `seconds`, `peak_memory_mb` (of the
-        largest process), `blocks`, `failed`.
+        `out`, `fragments`, `edges`, `segments` (numbers of), `boundary_threshold`, `method`, `threshold` or `beta`,
+        `tuned` (if it was: the scores at the chosen value, and the file `curve` with those of all), `seconds`,
+        `peak_memory_mb` (of the largest process), `blocks`, `failed`.
 
     Raises
     ------
@@ -177,9 +177,17 @@ def _make(config: SegmentConfig, run: _Run, settings: dict[str, Any]) -> Generat
 
 
 def _with_threshold(work: BlockWork) -> Generator[Event, None, BlockWork]:
-    """Settle from where on a boundary holds, for all blocks alike, and say so where it is less than usual."""
-    threshold = sampled_threshold(work)
+    """Settle from where on a boundary holds, for all blocks alike, and say so where it is less than usual.
+
+    It is kept: blocks that are cut in a later run, when more affinities may be there, are cut as the first ones.
+    """
     usual = usual_threshold(sections=in_sections(work.config, work.affinities.voxel_size_nm))
+    file = work.folder / WORK / _THRESHOLD
+    threshold = _read_json(file)
+    if threshold is None:
+        begun_before = (work.folder / WORK / "cut.jsonl").exists()  # when it was always the usual one
+        threshold = work.config.boundary_threshold or (usual if begun_before else (yield from sampled_threshold(work)))
+        _write_json(file, threshold)
     if work.config.boundary_threshold is None and threshold < _WORTH_SAYING * usual:
         yield Message(
             f"The network is not very sure of its boundaries, so they count from {threshold:.2f} on (usually "
@@ -310,7 +318,7 @@ def _prepare(folder: Path, settings: dict[str, Any], *, overwrite: bool) -> dict
     before = spec.get("settings", {}) if spec else _read_json(folder / WORK / _SETTINGS)
     if before is not None:  # a setting that there was not then was as it is by default
         fields = SegmentConfig.model_fields.items()
-        plain = json.loads(json.dumps({name: field.default for name, field in fields if not field.is_required()}))
+        plain = json.loads(json.dumps({name: field.get_default() for name, field in fields if not field.is_required()}))
         before = {name: value for name, value in plain.items() if name in settings} | before
     if before is not None and before != settings:
         names = ", ".join(sorted(name for name in settings if settings[name] != before.get(name)))
