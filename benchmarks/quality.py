@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 
 TUNED = 48  # sections of the training part that are predicted to tune the threshold
 UNET = "unet"
+UNET_DEPTH = 16
 BLURS = (1.0, 2.0, 3.0)  # of the raw image, in units of the smallest voxel edge; tuned, as the next one
 BOUNDARIES = (0.4, 0.5, 0.6, 0.7, 0.8)
 GRAZED = 20  # nodes of another skeleton in a segment that are no merge yet: those of thin tips lie on the border
@@ -65,6 +66,11 @@ class Network:
     def knows_labels(self) -> bool:
         """Whether it was trained on labels before."""
         return self.card is not None and (0, 0, 0) not in self.card.network.offsets
+
+    @property
+    def is_unet(self) -> bool:
+        """Whether it is MONAI's."""
+        return not hasattr(self.module, "config")
 
     @property
     def parameters(self) -> int:
@@ -132,7 +138,8 @@ def range_for(network: Network, volume: Volume) -> IntensityRange:
 def task_for(network: Network, part: Labelled, seed: int) -> AffinityTask:
     """Return the training of a network on a part, at the voxel size it knows; nothing is stored or held out.
 
-    Crops are those of `finetune`, the smallest it would take: there is little time.
+    Crops are those of `finetune`, the smallest it would take, as there is little time; for MONAI's network as flat as
+    it can take them.
     """
     from napari_tokenunify.train.affinity_task import AffinityTask
     from napari_tokenunify.train.choices import candidate_crops
@@ -143,7 +150,18 @@ def task_for(network: Network, part: Labelled, seed: int) -> AffinityTask:
         how = Resampling(volume.voxel_size_nm, size)
         volume, known = resampled(volume, how), resampled_annotations(known, how)
     crop = candidate_crops(volume.voxel_size_nm, volume.shape, summarise(known).sections)[-1]
+    if network.is_unet:
+        crop = _deep_enough(crop)
     return AffinityTask(volume, known, intensity, known, (), crop, lambda *_: None, network.offsets, seed=seed)
+
+
+def _deep_enough(crop: Triple) -> Triple:
+    """Return a crop of about as many voxels, and as many sections as MONAI's network needs: it halves them often."""
+    z, y, x = crop
+    if z >= UNET_DEPTH:
+        return crop
+    narrower = (z / UNET_DEPTH) ** 0.5
+    return UNET_DEPTH, round(y * narrower / 32) * 32, round(x * narrower / 32) * 32
 
 
 def own_size(network: Network, volume: Volume) -> VoxelSize | None:

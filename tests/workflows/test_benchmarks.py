@@ -22,7 +22,6 @@ licence: CC0
 voxel_size_nm: [10, 10, 10]
 train: {raw: "tissue.npz::raw", labels: "tissue.npz::labels", sections: [0, 16]}
 test: {raw: "tissue.npz::raw", labels: "tissue.npz::labels", sections: [16, 28]}
-crop: [8, 32, 32]
 tile: [8, 32, 32]
 references: {half: "tissue.npz::half"}
 """
@@ -59,6 +58,14 @@ def test_a_key_that_nobody_knows_is_said_with_the_file(tmp_path):
     path.write_text(SET + "sauce: red\n")
     with pytest.raises(ConfigError, match=r"mine\.yaml: there is no setting sauce"):
         module("data_set").read_data_set(path)
+
+
+def test_flat_crops_keep_the_sections_that_the_unet_needs(tissue):
+    data_set, quality = module("data_set"), module("quality")
+    found = data_set.read_data_set(tissue / "tissue.yaml")
+    part = data_set.training_part(found, tissue, "sections-3", seed=1)
+    assert quality.task_for(quality.build("tiny", 0), part, 0).crop[0] == 8
+    assert quality.task_for(quality.build("unet", 0), part, 0).crop[0] == 16
 
 
 def test_files_that_are_missing_are_named(tissue, tmp_path):
