@@ -2,7 +2,8 @@
 
 All is measured in turns in one run, on a 16x160x160 crop of real EM; a ratio is the median over the rounds. Before bf16
 is held against fp32 the network is trained for a few steps: fresh weights give affinities near 0.5 and hide much.
-Freed memory is kept, as in the stages that compute; `--system-memory` shows what that gains.
+Freed memory is kept, as in the stages that compute; `--system-memory` shows what that gains. On a processor without
+units for bf16, where the program does not use it either, that part is left out.
 
     python benchmarks/network_forward.py --data ../shared/data      # 4 minutes
 """
@@ -25,6 +26,7 @@ from napari_tokenunify.affinities import known_affinities
 from napari_tokenunify.data import open_volume
 from napari_tokenunify.geometry import Box
 from napari_tokenunify.network import NETWORK_PRESETS, TokenUnify, build_network
+from napari_tokenunify.network.device import choose_precision
 from napari_tokenunify.network.heap import keep_freed_memory
 
 if TYPE_CHECKING:
@@ -41,12 +43,17 @@ def real_crop(data: Path, start: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(raw)[None, None].float() / 255, torch.from_numpy(target)[None].float()
 
 
+def has_bf16() -> bool:
+    """Tell whether the program would compute in bf16 here."""
+    return choose_precision("auto", torch.device("cpu")) == "bf16"
+
+
 def train(network: TokenUnify, data: Path, steps: int) -> None:
     """Give the affinities some contrast."""
     raw, target = real_crop(data, (0, 0, 0))
     optimiser = torch.optim.AdamW(network.parameters(), 1e-3)
     for _ in range(steps):
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=has_bf16()):
             logits = network(raw).float()
         loss = nn.functional.binary_cross_entropy_with_logits(logits, target)
         optimiser.zero_grad()
@@ -173,15 +180,19 @@ def main() -> None:
     train(network, arguments.data, arguments.train_steps)
     seconds(lambda: network(raw))  # compile
     shares = mamba_share(network, raw, arguments.rounds)
-    gain, difference = bf16(network, raw, arguments.rounds)
+    if not has_bf16():
+        print("This processor has no units for bf16: that part is left out.")
     rows = Rows()
     rows.add(Row("share of the Mamba part in fp32", statistics.median(shares), 0.25, is_ratio=True))
-    rows.add(Row("fp32 against bf16, time", gain, 1.8, at_least=True, is_ratio=True))
-    rows.add(Row("fp32 against bf16, largest difference of an affinity", difference, 0.02))
-    if find_spec("monai"):
+    if has_bf16():
+        gain, difference = bf16(network, raw, arguments.rounds)
+        rows.add(Row("fp32 against bf16, time", gain, 1.8, at_least=True, is_ratio=True))
+        rows.add(Row("fp32 against bf16, largest difference of an affinity", difference, 0.02))
+    if find_spec("monai") and has_bf16():
         official = official_fp32(network, raw, arguments.rounds)
         what = "fp32 with MONAI's blocks, as the official network, against bf16, time"
         rows.add(Row(what, official, at_least=True, is_ratio=True))
+    if find_spec("monai"):
         for name, ratio in against_monai(raw, arguments.rounds).items():
             rows.add(Row(f"MONAI's block against ours, time, {name}", ratio, 1, at_least=True, is_ratio=True))
     rows.end(arguments.json)
