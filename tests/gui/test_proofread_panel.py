@@ -18,7 +18,7 @@ from napari_tokenunify.gui.workbench import Workbench
 from napari_tokenunify.proofread import Proofreading
 from napari_tokenunify.segment.segmentation import EDITS
 from napari_tokenunify.session import Session
-from tests.gui.stalls import Stalls
+from tests.gui.stalls import Stalls, bearable
 from tests.gui.test_segment_panel import click_at, press
 from tests.proofread.conftest import SHAPE, affinities, at, bars, master  # noqa: F401 - fixtures
 
@@ -472,11 +472,12 @@ def test_a_real_key_reaches_the_step(make_napari_viewer, qtbot, project, key):
 
 
 @pytest.mark.flaky(reruns=2)  # a stall of ours comes every time; one of a busy disk does not
-def test_the_event_loop_answers_within_100_ms_while_edits_are_planned_and_made(desk, monkeypatch):
-    """But for napari's adding of a layer, which alone takes about that long."""
+def test_the_event_loop_is_not_held_up_while_edits_are_planned_and_made(desk, monkeypatch):
+    """But for napari's adding of a layer, which alone takes 0.1 s and more."""
     desk.mode("Merge")
     desk.click(1, 2)
     desk.key("Enter")
+    longest = bearable(desk.viewer)
     with Stalls() as stalls:
         monkeypatch.setattr(ViewerModel, "add_layer", stalls.excusing(ViewerModel.add_layer))
         for u, v in ((6, 7), (11, 12), (16, 17)):
@@ -488,7 +489,7 @@ def test_the_event_loop_answers_within_100_ms_while_edits_are_planned_and_made(d
             desk.session.move_threshold(float(threshold))
             desk.qtbot.wait(5)
         desk.rest()
-    assert stalls.longest < 0.1, f"{stalls.longest:.3f} s\n{stalls.where}"
+    assert stalls.longest < longest, f"{stalls.longest:.3f} s\n{stalls.where}"
 
 
 def test_segments_that_stand_out_are_seen_in_3d_in_their_colours(desk):

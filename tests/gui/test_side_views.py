@@ -15,7 +15,7 @@ from napari_tokenunify.gui.side_picture import Plane, draw, shown_sources
 from napari_tokenunify.gui.side_views import NAME, SideViewsButton
 from napari_tokenunify.gui.view_box import middle_of
 from napari_tokenunify.segment.fragment_store import SegmentView, StoredFragments
-from tests.gui.stalls import Stalls
+from tests.gui.stalls import Stalls, bearable
 from tests.proofread.conftest import affinities, bars, master  # noqa: F401 - fixtures
 
 pytestmark = pytest.mark.gui
@@ -252,13 +252,14 @@ def slowly_opened(make_napari_viewer, qtbot):
 @pytest.mark.flaky(reruns=2)  # a stall of ours comes every time; one of a busy disk does not
 def test_the_window_waits_for_no_disk(slowly_opened, qtbot):
     viewer, button, _ = slowly_opened
+    longest = bearable(viewer)
     with Stalls() as stalls:
         for section in range(20, 30):
             viewer.dims.set_point(0, section)
             qtbot.wait(100)
     settled(qtbot, button)
     assert button.views.views[0].plane.centre[0] == 29
-    assert stalls.longest < 0.1, f"{stalls.longest:.3f} s\n{stalls.where}"
+    assert stalls.longest < longest, f"{stalls.longest:.3f} s\n{stalls.where}"
 
 
 def test_the_picture_of_a_place_that_was_left_is_given_up(slowly_opened, qtbot, monkeypatch):

@@ -8,13 +8,14 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
 from napari_tokenunify.errors import JobError
 from napari_tokenunify.events import Message, Metric, Progress
-from napari_tokenunify.jobs import Job, JobSpec, LaunchConfig, launchers
+from napari_tokenunify.jobs import Job, JobSpec, LaunchConfig, endings, launchers, processes
 from napari_tokenunify.jobs.processes import identity
 from tests.jobs.conftest import TOY_WORKER, wait_for, wait_until
 
@@ -103,6 +104,24 @@ def test_a_killed_worker_is_seen_and_told_with_the_end_of_the_log(make_job: Make
     assert "signal 9" in status.reason
     assert "memory" in status.reason
     assert "printed by the stage, from step 0" in status.log
+
+
+def test_a_worker_that_is_killed_while_it_is_looked_for_has_its_signal_told(
+    make_job: Make, monkeypatch: pytest.MonkeyPatch
+):
+    """Its exit code is there only after it was still found alive."""
+    job = make_job(steps=10_000)
+    job.start()
+    wait_for(job, "running")
+
+    def killed_just_now(process: dict[str, Any]) -> Any:
+        monkeypatch.setattr(endings, "find", processes.find)
+        os.kill(process["pid"], signal.SIGKILL)
+        while processes.find(process) is not None:
+            time.sleep(0.01)
+
+    monkeypatch.setattr(endings, "find", killed_just_now)
+    assert "signal 9" in str(wait_for(job).reason)
 
 
 def test_a_segmentation_fault_is_named_and_its_trace_is_in_the_log(make_job: Make, monkeypatch: pytest.MonkeyPatch):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import psutil  # type: ignore[import-untyped]
 
-from napari_tokenunify.jobs.launchers import exit_code
+from napari_tokenunify.jobs.launchers import exit_code, is_child
 from napari_tokenunify.jobs.processes import find, this_host
 
 if TYPE_CHECKING:
@@ -42,7 +42,6 @@ def sentence_of_end(folder: RunFolder, launch: dict[str, Any], story: Story) -> 
     story : Story
         What it has said.
     """
-    code = exit_code(launch)
     worker = folder.read_process()
     launcher_lives = launch.get("host") == this_host() and find(launch) is not None
     if worker:
@@ -50,11 +49,15 @@ def sentence_of_end(folder: RunFolder, launch: dict[str, Any], story: Story) -> 
             return _silence(worker, story.last_sign)
         if find(worker) is not None:
             return None
+        code = exit_code(launch)  # asked for only now: before, it may still have lived
+        if code is None and is_child(launch) and launch["pid"] == worker.get("pid"):
+            return None  # its last threads are still ending
         return _why(folder, code, worker)
     if launcher_lives:
         return None
     if launch.get("host") != this_host():
         return _silence(launch, launch.get("time", 0.0))
+    code = exit_code(launch)
     waited = time.time() - launch.get("time", 0.0)
     if launch.get("kind") == "command" and code in {0, None} and waited < _PATIENCE_S:
         return None

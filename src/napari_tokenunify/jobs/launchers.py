@@ -63,14 +63,19 @@ def launch(folder: RunFolder, spec: JobSpec) -> dict[str, Any]:
     except OSError as error:
         raise JobError(f"The job cannot be started: {words[0]}: {error.strerror or error}.") from error
     process = identity(child.pid)
-    _STARTED[process["pid"], process["created"]] = child
+    _STARTED[_key(process)] = child
     return process
 
 
 def exit_code(process: dict[str, Any]) -> int | None:
     """Return how a process that this one has started ended; None if it lives, or was started by another."""
-    child = _STARTED.get((process.get("pid", 0), process.get("created", 0.0)))
+    child = _STARTED.get(_key(process))
     return None if child is None else child.poll()
+
+
+def is_child(process: dict[str, Any]) -> bool:
+    """Return whether this process has started that one, and so will know its exit code."""
+    return _key(process) in _STARTED
 
 
 def command(folder: RunFolder, spec: JobSpec) -> list[str]:
@@ -82,6 +87,10 @@ def command(folder: RunFolder, spec: JobSpec) -> list[str]:
         return worker
     values = {"python": sys.executable, "run": str(folder.folder), "worker": shlex.join(worker)}
     return [word.format(**values) for word in shlex.split(spec.launcher.template)]
+
+
+def _key(process: dict[str, Any]) -> tuple[int, float]:
+    return process.get("pid", 0), process.get("created", 0.0)
 
 
 def _with_torchrun(gpus: int) -> list[str]:
