@@ -51,6 +51,8 @@ class ProjectState(Config):
     """How fragments are joined."""
     threshold: Annotated[float, Field(ge=0, le=1)] = 0.5
     """Where the slider stands; a larger value gives fewer, larger segments."""
+    fits_labels: bool = True
+    """Move the slider to where segments agree best with the labels, after each segmentation; until it is moved."""
     segmentation: Annotated[str, Field(pattern=r"^segmentation(-\d+)?$")] = "segmentation"
     """The folder of the segmentation; one that was edited is kept, and the next one lies beside it."""
     untold: tuple[str, ...] = ()

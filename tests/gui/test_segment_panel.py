@@ -137,6 +137,18 @@ def test_the_threshold_is_fitted_to_the_labels_until_the_slider_is_moved(show, s
     qtbot.waitUntil(lambda: session.state.threshold == fitted)
 
 
+def test_a_slider_that_was_moved_is_left_alone_in_the_next_window_too(show, session, labels, tmp_path):
+    np.save(tmp_path / "labels.npy", labels)
+    session.change(annotations=str(tmp_path / "labels.npy"))
+    _, panel = show(session)
+    panel.threshold.triggerAction(QAbstractSlider.SliderAction.SliderSingleStepAdd)
+    folder = session.project.folder
+    session.new_project(tmp_path / "other.tokenunify", str(tmp_path / "raw.npy"), "40,4,4")
+    assert panel.fit.isChecked()
+    session.open_project(folder)
+    assert not panel.fit.isChecked()
+
+
 def test_labels_that_fit_no_threshold_are_told_to_who_asks(show, session, labels, tmp_path, qtbot, monkeypatch):
     np.save(tmp_path / "labels.npy", np.where(labels == 1, labels, 0))
     session.change(annotations=str(tmp_path / "labels.npy"))

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
     from napari_tokenunify.jobs import JobStatus
+    from napari_tokenunify.project import Project
     from napari_tokenunify.segment.tuning import Tuning
     from napari_tokenunify.session import Session
 
@@ -44,29 +45,43 @@ class ThresholdFit(QCheckBox):
         self._session, self._is_asked = session, False
         self.setToolTip(
             "Try all thresholds on your labels, and take the one with the least error (VOI): now, and after each "
-            "segmentation, until you move the slider yourself in this window. Best on labelled neurons that touch."
+            "segmentation, until you move the slider yourself. Best on labelled neurons that touch."
         )
-        self.setChecked(True)
+        self.setChecked(not session.is_open or session.state.fits_labels)
         self._work = Background(self)
         self._work.done.connect(self._take)
         self._work.failed.connect(self._fail)
         self.clicked.connect(self._click)
         listen(session.job_ended, self._follow)
         listen(session.segmentation_changed, self._forget)
-        listen(session.project_opened, self._forget)
+        listen(session.project_opened, self._opened)
         listen(session.job_changed, self._make_way)
 
     def let_go(self) -> None:
         """Leave the threshold to the user."""
-        self._work.forget()
-        self.setChecked(False)
-        self.setText(_WORDS)
+        self._forget()
+        self._keep(wanted=False)
 
     def _click(self) -> None:
         if self.isChecked():
+            self._keep(wanted=True)
             self._begin(is_asked=True)
         else:
             self.let_go()
+
+    def _opened(self, project: Project) -> None:
+        self._forget()
+        self.setChecked(project.state.fits_labels)
+
+    def _keep(self, *, wanted: bool) -> None:
+        """Check it or not, and remember that in the project."""
+        self.setChecked(wanted)
+        if not self._session.is_open or self._session.state.fits_labels == wanted:
+            return
+        try:
+            self._session.change(fits_labels=wanted)
+        except TokenUnifyError as error:
+            show_error(str(error))
 
     def _follow(self, status: JobStatus) -> None:
         """Fit what a job has just made; of edits that are carried along, when they are there."""
@@ -104,7 +119,7 @@ class ThresholdFit(QCheckBox):
         """Say why not, if somebody asked; after a segmentation nobody did."""
         if self._is_asked:
             show_error(sentence)
-            self.setChecked(False)
+            self._keep(wanted=False)
 
 
 def _search(segmentation: Any, opener: Callable[[], Any]) -> Callable[[], Generator[None, None, Tuning]]:
