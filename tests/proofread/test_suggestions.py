@@ -134,6 +134,18 @@ def test_answers_shift_the_chances_of_their_kind_alone(graph):
     assert suggest(graph, table, decided=agreed)[0].chance > before[1, 2]
 
 
+def test_answers_that_agree_with_the_model_and_others_that_do_not_leave_it_in_its_senses(graph):
+    """Newton's method runs away here: of many such answers it made all contacts sure."""
+    table = np.array([0, 1, 2, 3, 4, 5], np.uint64)
+    strong = Decision("merge", True, (1, 5), (1, 5), 5000.0, 0.97, 20_000)
+    weak = replace(strong, accepted=False, count=100.0, mean=0.8)
+    before = {s.fragments: s.chance for s in suggest(graph, table)}
+    after = {s.fragments: s.chance for s in suggest(graph, table, decided=[strong] * 50 + [weak] * 50)}
+    assert after[1, 2] > 0.8
+    assert after[2, 3] < before[2, 3]
+    assert after[4, 5] < before[4, 5]
+
+
 def test_ten_thousand_equal_answers_leave_finite_chances(graph):
     answers = [Decision("split", True, (2, 3), (1, 3), 1e6, 1.0, 1)] * 10_000
     assert np.isfinite(suggest(graph, ALL_IN_ONE, decided=answers).score).all()

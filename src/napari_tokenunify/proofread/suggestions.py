@@ -370,7 +370,7 @@ def _same(contacts: Contacts, weights: NDArray[np.float64]) -> NDArray[np.float6
 
 
 def _weights(kind: Kind, decided: Sequence[Decision]) -> NDArray[np.float64]:
-    """Return the model's weights after some answers: Newton's method from those it starts with, under a Gaussian."""
+    """Return the model's weights after some answers: the likeliest, under a Gaussian around those it starts with."""
     start = np.array(_WEIGHTS[kind])
     answers = [answer for answer in decided if answer.kind == kind]
     if not answers:
@@ -382,14 +382,19 @@ def _weights(kind: Kind, decided: Sequence[Decision]) -> NDArray[np.float64]:
         np.array([answer.voxels for answer in answers]),
     )
     same = np.array([answer.accepted == (kind == "merge") for answer in answers], np.float64)
-    moved, learned = len(_FIRMNESS), start.copy()
-    shown, firmness = features[:, :moved], np.diag(_FIRMNESS)
-    for _ in range(8):
-        chance = _logistic(features @ learned)
-        curvature = shown.T @ (shown * (chance * (1 - chance))[:, None]) + firmness
-        slope = shown.T @ (same - chance) - firmness @ (learned - start)[:moved]
-        learned[:moved] += np.linalg.solve(curvature, slope)
-    return learned
+    moved, firmness = len(_FIRMNESS), np.array(_FIRMNESS)
+    shown, given = features[:, :moved], features[:, moved:] @ start[moved:]
+
+    def misfit(weights: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        """Return the negative log posterior, which has one minimum, and its slope."""
+        logit, away = shown @ weights + given, weights - start[:moved]
+        value = np.logaddexp(0, logit).sum() - same @ logit + firmness @ away**2 / 2
+        return float(value), shown.T @ (_logistic(logit) - same) + firmness * away
+
+    from scipy.optimize import minimize  # here, as a window that has no answers yet should not wait for it
+
+    found = minimize(misfit, start[:moved], jac=True, method="BFGS")  # plain Newton steps can run away
+    return np.concatenate([found.x, start[moved:]])
 
 
 def _logistic(values: NDArray[np.float64]) -> NDArray[np.float64]:
