@@ -3,7 +3,7 @@
 At each suggestion it accepts if the labels say so: a merge if the two fragments that touch are mostly in the same
 neuron, a split if the two sides are mostly in different ones. Else it rejects. After each answer the suggestions are
 made anew.
-The same suggestions are gone through in three orders: ours (chance of an error times its consequence), the largest
+The same suggestions are gone through in three orders: ours (expected gain over expected effort), the largest
 consequence first, and at random (mean of three seeds). Given are VOI after so many answers and after so many edits
 (answers that were yes), and how many of both it takes to halve VOI.
 

@@ -48,13 +48,14 @@ def test_a_broad_sure_contact_that_was_not_joined_comes_first(graph):
     assert first.chance > 0.9
 
 
-def test_the_score_falls_and_is_chance_times_change_of_entropy():
+def test_the_score_falls_and_is_chance_times_change_of_entropy_over_an_effort_that_is_half_for_a_no():
     graph, table = random_case(3)
     found = suggest(graph, table)
     assert (np.diff(found.score) <= 0).all()
     for suggestion in found:
         change = entropy_change(np.array([suggestion.sizes]), int(graph.sizes.sum()))[0]
-        assert suggestion.score == pytest.approx(suggestion.chance * change)
+        effort = suggestion.chance * 1 + (1 - suggestion.chance) * 0.5
+        assert suggestion.score == pytest.approx(suggestion.chance * change / effort)
         assert suggestion.voxels == min(suggestion.sizes)
         assert suggestion.is_open(table)
 

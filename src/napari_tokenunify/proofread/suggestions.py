@@ -1,12 +1,13 @@
-"""The queue of likely errors: at each place the chance of an error times what mending it would change.
+"""The queue of likely errors, by what a look at each is expected to mend, and by how much work it is expected to be.
 
 The consequence of a merge or split of two sides of a and b voxels is the change of entropy,
 ((a + b) log(a + b) - a log a - b log b) / n bits: just so much the variation of information falls where the edit is
-right, and rises where it is wrong. The chance comes from a logistic model of the contact: its mean affinity, its size
-and the size of the smaller side. So what is joined by a thin bridge is likely an error, and so is a small side that is
-left alone beside a broad contact. Where a network was asked in several orientations, an affinity on which its answers
-differ counts as less sure. The answers of the user shift the model (maximum a posteriori), so that it adapts to network
-and tissue.
+right, and rises where it is wrong. A look at a place is worth the chance of an error times the consequence, over the
+expected effort: to say no takes half of what an edit takes. The chance comes from a logistic model of the contact: its
+mean affinity, its size and the size of the smaller side. So what is joined by a thin bridge is likely an error, and so
+is a small side that is left alone beside a broad contact. Where a network was asked in several orientations, an
+affinity on which its answers differ counts as less sure. The answers of the user shift the model (maximum a
+posteriori), so that it adapts to network and tissue.
 """
 
 from __future__ import annotations
@@ -33,9 +34,10 @@ MOST: Final = 100_000
 WORTH_VOXELS: Final = 1000
 
 # Chance that both sides are one neuron: 1, logit of the mean affinity, log2 pairs of voxels, log2 voxels of the smaller
-# side. Fitted to FIB-25 (training_sample2, z 54..125; network trained on z < 50), rounded.
-_WEIGHTS: Final = {"merge": (1.8, 1.85, 0.43, -0.35), "split": (1.6, 0.8, 0.38, -0.33)}
-_FIRMNESS: Final = (0.5, 2.0)  # of the first two against answers (1 / variance); the others stay, which was steadier
+# side. Fitted to FIB-25 (training_sample2, z 54..125; network trained on z < 50) by benchmarks/fit_suggestions.py.
+_WEIGHTS: Final = {"merge": (-0.22, 2.87, 0.18, -0.28), "split": (1.92, 4.31, 0.76, -0.76)}
+_FIRMNESS: Final = (0.5, 2.0, 20.0, 20.0)  # of each against answers, 1 / variance
+_NO: Final = 0.5  # effort of a rejection; an edit, which is looked at once more, drawn and kept, is 1
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ class Suggestion:
     chance : float
         That it is an error, 0..1.
     score : float
-        Chance times change of entropy, bits.
+        Bits that are expected of it for the effort of an edit.
     reason : str
         What is suspicious, e.g. "thin bridge".
     largest : tuple of int
@@ -141,7 +143,9 @@ class Suggestions:
     Attributes
     ----------
     score : ndarray of float64, shape (N,)
-        Chance times change of entropy, bits; falling.
+        Bits that are expected of each for the effort of an edit; falling.
+    change : ndarray of float64, shape (N,)
+        Consequence of each, the change of entropy in bits.
     chance : ndarray of float64, shape (N,)
         That each is an error.
     voxels : ndarray of int64, shape (N,)
@@ -152,8 +156,8 @@ class Suggestions:
 
     def __init__(self, graph: Graph, table: NDArray[np.uint64], ends: Ends | None, ranked: _Ranked) -> None:
         self._graph, self._table, self._ends, self._ranked = graph, table, ends, ranked
-        self.score, self.chance, self.is_split = ranked.score, ranked.chance, ranked.is_split
-        self.voxels = ranked.contacts.sizes.min(axis=1, initial=np.iinfo(np.int64).max)
+        self.score, self.change, self.chance = ranked.score, ranked.change, ranked.chance
+        self.is_split, self.voxels = ranked.is_split, _smaller(ranked.contacts)
 
     def __len__(self) -> int:
         """Return how many there are."""
@@ -185,6 +189,12 @@ class Suggestions:
             (x, y),
             float(contacts.spread[place]),
         )
+
+    @property
+    def features(self) -> NDArray[np.float64]:
+        """What the chance of each is made of: 1, logit of the mean affinity, log2 of pairs and of voxels, (N, 4)."""
+        contacts = self._ranked.contacts
+        return _features(contacts.count, contacts.mean, contacts.spread, self.voxels)
 
     def edits_left(self, voxels: float = WORTH_VOXELS) -> int:
         """Estimate how many more edits are worth their while.
@@ -292,6 +302,7 @@ class _Ranked:
     contacts: Contacts
     is_split: NDArray[np.bool_]
     chance: NDArray[np.float64]
+    change: NDArray[np.float64]
     score: NDArray[np.float64]
     order: NDArray[np.int64]
 
@@ -305,17 +316,24 @@ def _ranked(
 ) -> _Ranked:
     (found, same), (cuts, wrong) = merges, splits
     total = int(graph.sizes.sum())
-    score = wrong * entropy_change(cuts.contacts.sizes, total)
+    worth = _worth(wrong, entropy_change(cuts.contacts.sizes, total))
     segments = table[cuts.order[cuts.contacts.sides[:, 0]]]
-    by_score = np.argsort(-score, kind="stable")
-    _, first = np.unique(segments[by_score], return_index=True)  # others of the segment are much like the best one
-    best = by_score[first]
+    by_worth = np.argsort(-worth, kind="stable")
+    _, first = np.unique(segments[by_worth], return_index=True)  # others of the segment are much like the best one
+    best = by_worth[first]
     joined = found.followed_by(cuts.contacts[best])
-    score = np.concatenate([same * entropy_change(found.sizes, total), score[best]])
     chance = np.concatenate([same, wrong[best]])
+    change = entropy_change(joined.sizes, total)
+    score = _worth(chance, change)
     kept = np.arange(len(score)) if len(score) <= most else np.argpartition(-score, most)[:most]
     order = kept[np.argsort(-score[kept], kind="stable")]
-    return _Ranked(joined[order], (np.arange(len(score)) >= len(found))[order], chance[order], score[order], cuts.order)
+    is_split = np.arange(len(score)) >= len(found)
+    return _Ranked(joined[order], is_split[order], chance[order], change[order], score[order], cuts.order)
+
+
+def _worth(chance: NDArray[np.float64], change: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the bits that are expected for the effort of an edit."""
+    return chance * change / (chance + (1 - chance) * _NO)
 
 
 def _known(constraints: Constraints, decided: Sequence[Decision]) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
@@ -354,6 +372,12 @@ def moderated(sure: NDArray[np.float64], spread: NDArray[np.float64]) -> NDArray
     return logit
 
 
+def _smaller(contacts: Contacts) -> NDArray[np.int64]:
+    """Return the voxels of the smaller side of each."""
+    smaller: NDArray[np.int64] = contacts.sizes.min(axis=1, initial=np.iinfo(np.int64).max)
+    return smaller
+
+
 def _features(
     count: NDArray[np.float64], mean: NDArray[np.float64], spread: NDArray[np.float64], voxels: NDArray[np.int64]
 ) -> NDArray[np.float64]:
@@ -364,14 +388,12 @@ def _features(
 
 def _same(contacts: Contacts, weights: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the chance that both sides are one neuron."""
-    smaller = contacts.sizes.min(axis=1, initial=np.iinfo(np.int64).max)
-    features = _features(contacts.count, contacts.mean, contacts.spread, smaller)
-    return _logistic(features @ weights)
+    return _logistic(_features(contacts.count, contacts.mean, contacts.spread, _smaller(contacts)) @ weights)
 
 
 def _weights(kind: Kind, decided: Sequence[Decision]) -> NDArray[np.float64]:
     """Return the model's weights after some answers: the likeliest, under a Gaussian around those it starts with."""
-    start = np.array(_WEIGHTS[kind])
+    start, firmness = np.array(_WEIGHTS[kind]), np.array(_FIRMNESS)
     answers = [answer for answer in decided if answer.kind == kind]
     if not answers:
         return start
@@ -382,19 +404,17 @@ def _weights(kind: Kind, decided: Sequence[Decision]) -> NDArray[np.float64]:
         np.array([answer.voxels for answer in answers]),
     )
     same = np.array([answer.accepted == (kind == "merge") for answer in answers], np.float64)
-    moved, firmness = len(_FIRMNESS), np.array(_FIRMNESS)
-    shown, given = features[:, :moved], features[:, moved:] @ start[moved:]
 
     def misfit(weights: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         """Return the negative log posterior, which has one minimum, and its slope."""
-        logit, away = shown @ weights + given, weights - start[:moved]
+        logit, away = features @ weights, weights - start
         value = np.logaddexp(0, logit).sum() - same @ logit + firmness @ away**2 / 2
-        return float(value), shown.T @ (_logistic(logit) - same) + firmness * away
+        return float(value), features.T @ (_logistic(logit) - same) + firmness * away
 
     from scipy.optimize import minimize  # here, as a window that has no answers yet should not wait for it
 
-    found = minimize(misfit, start[:moved], jac=True, method="BFGS")  # plain Newton steps can run away
-    return np.concatenate([found.x, start[moved:]])
+    likeliest: NDArray[np.float64] = minimize(misfit, start, jac=True, method="BFGS").x  # plain Newton steps run away
+    return likeliest
 
 
 def _logistic(values: NDArray[np.float64]) -> NDArray[np.float64]:
