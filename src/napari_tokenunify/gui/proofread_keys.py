@@ -30,6 +30,7 @@ KEYS: Final = (
     ("G", "accept the suggestion"),
     ("W", "not an error"),
     ("H", "later"),
+    ("U", "next to check"),
 )
 _SHOWN: Final = {"Control-Z": "Ctrl-Z", "Control-Shift-Z": "Ctrl-Shift-Z", "Escape": "Esc", "Delete": "Del"}
 

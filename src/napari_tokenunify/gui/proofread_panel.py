@@ -25,7 +25,8 @@ from napari_tokenunify.gui.proofread_keys import StepKeys, key_words
 from napari_tokenunify.gui.proofread_marks import COLOURS, Marks
 from napari_tokenunify.gui.proofread_rows import row_of
 from napari_tokenunify.gui.proofread_tools import ProofreadTools
-from napari_tokenunify.gui.proofread_words import NO_SEGMENTS
+from napari_tokenunify.gui.proofread_words import NO_SEGMENTS, PICK
+from napari_tokenunify.gui.segment_table import SegmentTable
 from napari_tokenunify.gui.side_views import SideViewsButton
 from napari_tokenunify.gui.suggestion_queue import SuggestionQueue
 from napari_tokenunify.gui.surface_view import SurfaceView
@@ -37,10 +38,12 @@ if TYPE_CHECKING:
     from qtpy.QtGui import QHideEvent, QShowEvent
 
     from napari_tokenunify.geometry import Triple
+    from napari_tokenunify.gui.shown_segments import ShownSegments
     from napari_tokenunify.gui.suggestion_search import Offer
     from napari_tokenunify.gui.workbench import Workbench
 
-_AROUND: Final = 20  # voxels on each side of a place that is flown to
+_AROUND: Final = 20  # voxels on each side of a place that is flown to ...
+_AROUND_SEGMENT: Final = 80  # ... and of one in a segment that is to be seen with what is beside it
 _TOOL_KEYS: Final = (
     *("Q", "J", "D", "K", "T", "Backspace", "Enter", "Escape", "R", "I", "N"),
     *("Delete", "Control-Z", "Control-Shift-Z"),
@@ -60,9 +63,11 @@ class ProofreadPanel(QWidget):
         super().__init__()
         self._viewer, self._session, self.editing = bench.viewer, bench.session, bench.editing
         self._is_shown = False
+        self._listed: ShownSegments | None = None
         self.marks, self.surface = Marks(bench.viewer), SurfaceView(bench.viewer)
         self.tools = ProofreadTools(bench.viewer, bench.session, bench.editing, self.marks)
         self.queue = SuggestionQueue(bench.editing, lambda: self.tools.threshold)
+        self.segments = SegmentTable(bench.editing, lambda: self.tools.threshold)
         self.history = EditHistory(bench.editing)
         self.improve = ImproveBox(bench.session, bench.improvement)
         self.kept = KeptSegments(bench.session)
@@ -70,7 +75,7 @@ class ProofreadPanel(QWidget):
         self.solid.setToolTip("The surfaces of the segments that stand out, made in the background.")
         self.sides = SideViewsButton(bench.viewer)
         self.copy = CopyButtons(self._stage, self.config)
-        self.keys = StepKeys(bench.viewer, {**self.tools.actions(), **self.queue.actions()})
+        self.keys = StepKeys(bench.viewer, {**self.tools.actions(), **self.queue.actions(), **self.segments.actions()})
         self._lay_out()
         self._connect()
         self._segmented()
@@ -84,7 +89,13 @@ class ProofreadPanel(QWidget):
         layout.addLayout(row_of(self.solid, self.sides))
         layout.addWidget(help_line)
         layout.addWidget(self.copy)
-        for title, part in (("Likely errors", self.queue), ("History", self.history), ("Improve", self.improve)):
+        parts = {
+            "Likely errors": self.queue,
+            "Segments": self.segments,
+            "History": self.history,
+            "Improve": self.improve,
+        }
+        for title, part in parts.items():
             box = QGroupBox(title)
             QVBoxLayout(box).addWidget(part)
             layout.addWidget(box)
@@ -95,6 +106,7 @@ class ProofreadPanel(QWidget):
         self.tools.said.connect(self._say)
         self.tools.changed.connect(self._changed)
         self.queue.offered.connect(self._offer)
+        self.segments.go_to.connect(self._pick)
         self.history.go_to.connect(self._fly)
         self.solid.clicked.connect(self._turn)
         self.surface.failed.connect(show_error)
@@ -154,6 +166,7 @@ class ProofreadPanel(QWidget):
         if not self._is_shown or self._session.segmentation is None or self.marks.layer is None:
             return
         self.editing.open()
+        self.segments.refresh()
         self.history.refresh()
         self.marks.choose_segments()
         self.keys.bind(self.marks.layers)
@@ -164,7 +177,12 @@ class ProofreadPanel(QWidget):
         self.keys.release()
         self.tools.restart()
         self.queue.forget()
+        self.segments.forget()
         self.history.forget()
+        layer = self.marks.layer
+        if layer is not None and layer.data is not self._listed:
+            self._listed = layer.data
+            listen(self._listed.changed, self.segments.refresh)
         self._begin()
 
     def _click(self, viewer: object, event: Any) -> Generator[None, None, None]:
@@ -194,11 +212,17 @@ class ProofreadPanel(QWidget):
         self.marks.point([], place)
         self._look_at(place)
 
-    def _look_at(self, place: Triple) -> None:
+    def _pick(self, place: Triple) -> None:
+        """Fly to a segment of the list and choose it, as a click would."""
+        self.tools.step_aside()
+        self.tools.click(place)
+        self._look_at(place, _AROUND_SEGMENT)
+
+    def _look_at(self, place: Triple, around: int = _AROUND) -> None:
         segmentation = self._session.segmentation
         if segmentation is None:
             return
-        near = Box(place, (place[0] + 1, place[1] + 1, place[2] + 1)).grown((_AROUND,) * 3).shifted(segmentation.origin)
+        near = Box(place, (place[0] + 1, place[1] + 1, place[2] + 1)).grown((around,) * 3).shifted(segmentation.origin)
         look_at(self._viewer, self._session.volume, near)
 
     def _say(self, words: str) -> None:
@@ -209,6 +233,8 @@ class ProofreadPanel(QWidget):
         """Allow what can be done with what stands out."""
         if self.tools.plan is not None or self.tools.chosen is not None:
             self.queue.unseen()
+        if self.tools.chosen is not None and self.tools.mode == PICK:
+            self.segments.choose(self.tools.chosen.segment)
         if self._is_shown:
             self.keys.bind(self.marks.layers)
         is_free = not self.surface.busy and self.marks.coloured is not None and not self._is_cut

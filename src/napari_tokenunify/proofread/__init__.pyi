@@ -17,6 +17,9 @@ from .log_files import restore_log as restore_log
 from .log_files import write_log as write_log
 from .pace import Statistics as Statistics
 from .proofreading import Proofreading as Proofreading
+from .segment_list import SegmentList as SegmentList
+from .segment_list import list_segments as list_segments
+from .segment_list import place_inside as place_inside
 from .shape_signs import contact_place as contact_place
 from .split import Sides as Sides
 from .suggestions import Decision as Decision
@@ -38,6 +41,7 @@ __all__ = [
     "Joined",
     "Log",
     "Proofreading",
+    "SegmentList",
     "Sides",
     "Statistics",
     "Suggestion",
@@ -48,7 +52,9 @@ __all__ = [
     "corrected",
     "fold",
     "join_logs",
+    "list_segments",
     "open_edited",
+    "place_inside",
     "read_log",
     "restore_log",
     "suggest",

@@ -1,0 +1,111 @@
+"""All segments as they are now, with their numbers, and how many of them were marked correct."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_tokenunify.errors import ProofreadError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from napari_tokenunify.geometry import Triple
+    from napari_tokenunify.proofread.proofreading import Proofreading
+
+
+@dataclass(frozen=True, eq=False)
+class SegmentList:
+    """Segments, the largest first.
+
+    Attributes
+    ----------
+    ids : ndarray of uint64, shape (N,)
+        Their names.
+    voxels, fragments : ndarray of int64, shape (N,)
+        How many each has.
+    largest : ndarray of uint64, shape (N,)
+        The largest fragment of each.
+    is_correct : ndarray of bool, shape (N,)
+        Whether it was marked correct.
+    """
+
+    ids: NDArray[np.uint64]
+    voxels: NDArray[np.int64]
+    fragments: NDArray[np.int64]
+    largest: NDArray[np.uint64]
+    is_correct: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(self.ids)
+
+    @property
+    def correct_share(self) -> float:
+        """Share of the segmented voxels that lie in segments that were marked correct, 0..1."""
+        return float(self.voxels[self.is_correct].sum() / max(1, self.voxels.sum()))
+
+    def row_of(self, segment: int) -> int | None:
+        """Return where a segment stands; None if there is none of that name."""
+        found = np.flatnonzero(self.ids == np.uint64(segment))
+        return int(found[0]) if len(found) else None
+
+
+def list_segments(proofreading: Proofreading, threshold: float | None = None) -> SegmentList:
+    """List the segments with all edits in force, for a threshold or as agglomerated.
+
+    Raises
+    ------
+    SegmentError
+        If the method has no threshold to move.
+    """
+    shown = proofreading.shown(threshold)
+    table, sizes = shown.table, proofreading.graph.sizes
+    members = np.flatnonzero((table > 0) & (sizes > 0))
+    order = members[np.lexsort((-sizes[members], table[members]))]  # by segment, its largest fragment first
+    ids, first, counts = np.unique(table[order], return_index=True, return_counts=True)
+    voxels = np.add.reduceat(sizes[order], first) if len(order) else np.zeros(0, np.int64)
+    by_size = np.argsort(-voxels, kind="stable")
+    locked = np.fromiter(shown.locked_segments(), np.uint64)
+    return SegmentList(
+        ids[by_size],
+        voxels[by_size],
+        counts[by_size],
+        order[first].astype(np.uint64)[by_size],
+        np.isin(ids[by_size], locked),
+    )
+
+
+def place_inside(fragments: Any, boxes: NDArray[np.int32], fragment: int) -> Triple:
+    """Return a voxel well inside of a fragment; sections of its box are read from the middle outwards.
+
+    Parameters
+    ----------
+    fragments : array of uint64, shape (Z, Y, X)
+        May be lazy.
+    boxes : ndarray of int32, shape (nodes + 1, 6)
+        First voxel of each fragment and the one past the last, (z, y, x).
+    fragment : int
+        Which.
+
+    Returns
+    -------
+    tuple of int
+        The voxel (z, y, x) of the fragment that is nearest to the middle of it in a section.
+
+    Raises
+    ------
+    ProofreadError
+        If it has no voxels.
+    """
+    first, stop = boxes[fragment, :3].tolist(), boxes[fragment, 3:].tolist()
+    middle = (first[0] + stop[0] - 1) / 2
+    for z in sorted(range(first[0], stop[0]), key=lambda section: abs(section - middle)):
+        section = np.asarray(fragments[z : z + 1, first[1] : stop[1], first[2] : stop[2]])[0]
+        voxels = np.argwhere(section == np.uint64(fragment))
+        if len(voxels):
+            y, x = voxels[((voxels - voxels.mean(axis=0)) ** 2).sum(axis=1).argmin()].tolist()
+            return z, first[1] + y, first[2] + x
+    raise ProofreadError(f"Fragment {fragment} has no voxels: choose another.")
