@@ -54,7 +54,7 @@ def test_a_click_on_a_row_picks_its_segment_and_leads_there(desk, qtbot, segment
     segments.table.sortByColumn(_Rows.SEGMENT, Qt.SortOrder.AscendingOrder)
     click_row(desk, qtbot, segments, 30)
     assert desk.tools.chosen.segment == int(column(segments, _Rows.SEGMENT)[30]) == 31
-    z, y, x = desk.viewer.dims.point
+    z = desk.viewer.dims.point[0]
     assert int(desk.session.segmentation.fragments[int(z) // 40, 0, 0]) == 21, "the section that 31 lies in"
     assert (np.array(desk.viewer.layers[MARKED].data.table) > 0).nonzero()[0].tolist() == [31]
 

@@ -5,7 +5,7 @@ import pytest
 
 from napari_tokenunify.errors import ProofreadError
 from napari_tokenunify.proofread import EditedSegmentation, Proofreading
-from napari_tokenunify.proofread.segment_list import list_segments, place_inside
+from napari_tokenunify.proofread.segment_list import list_segments, place_inside, place_of_segment
 from tests.proofread.conftest import at
 
 
@@ -36,16 +36,21 @@ def test_the_list_is_what_counting_every_voxel_gives(reading, threshold):
     for row, segment in enumerate(listed.ids.tolist()):
         assert listed.voxels[row] == truth[segment]["voxels"]
         assert listed.fragments[row] == len(truth[segment]["fragments"])
-        assert int(listed.largest[row]) in truth[segment]["fragments"]
     assert (np.diff(listed.voxels) <= 0).all(), "the largest first"
 
 
-def test_the_largest_fragment_of_a_segment_is_named(reading):
-    small = 40  # one of its voxels lies in no fragment
-    reading.merge(39, small, threshold=0.0)
-    listed = list_segments(reading, 0.0)
-    row = listed.row_of(int(reading.table(0.0)[small]))
-    assert int(listed.largest[row]) == 39
+def test_a_segment_is_found_in_its_largest_fragment(reading):
+    smaller = 40  # one of its voxels lies in no fragment
+    reading.merge(39, smaller, threshold=0.0)
+    segment = int(reading.table(0.0)[smaller])
+    assert reading.fragment_at(place_of_segment(reading, segment, 0.0)) == 39
+
+
+@pytest.mark.parametrize("segment", [0, 39, 4711])
+def test_a_segment_that_is_no_more_has_no_place(reading, segment):
+    reading.delete(39, threshold=0.0)
+    with pytest.raises(ProofreadError, match=f"There is no segment {segment} any more"):
+        place_of_segment(reading, segment, 0.0)
 
 
 def test_what_is_marked_correct_is_counted_by_voxels(reading):

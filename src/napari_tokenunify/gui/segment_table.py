@@ -18,13 +18,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from qtpy.QtGui import QShowEvent
 
-    from napari_tokenunify.geometry import Triple, VoxelSize
+    from napari_tokenunify.geometry import VoxelSize
     from napari_tokenunify.gui.editing import Editing
-    from napari_tokenunify.proofread import Proofreading, SegmentList
+    from napari_tokenunify.proofread import SegmentList
 
     Index: TypeAlias = QModelIndex | QPersistentModelIndex
 
-_HEIGHT: Final = 170  # pixels; a longer list scrolls
+_HEIGHT: Final = 190  # pixels; a longer list scrolls
+_ROOM: Final = 4  # pixels between the lines
 _NONE_YET: Final = "No segments yet."
 
 
@@ -73,6 +74,8 @@ class SegmentTable(QWidget):
         table.setToolTip("A click on a segment picks it and leads there; a click on a title sorts.")
         header.setSectionResizeMode(QHeaderView.ResizeMode.Stretch)
         table.verticalHeader().hide()
+        table.verticalHeader().setMinimumSectionSize(1)
+        table.verticalHeader().setDefaultSectionSize(table.fontMetrics().height() + _ROOM)
         self.find.setPlaceholderText("number of a segment or fragment")
         self.find.setToolTip("Go there (Enter).")
         self.words.setWordWrap(True)
@@ -156,19 +159,12 @@ class SegmentTable(QWidget):
             self._lead(row)
 
     def _lead(self, row: int) -> None:
-        """Say where a segment of the list is, after its largest fragment was found."""
+        """Say where a segment of the list is, once that was looked up."""
         if self._listed is None:
             return
-        fragment = int(self._listed.largest[row])
-        self.choose(int(self._listed.ids[row]))
-        self._turn_to(fragment)
-
-    def _turn_to(self, fragment: int) -> None:
-        def work(proofreading: Proofreading) -> Triple:
-            boxes = proofread.EditedSegmentation.of(proofreading).boxes
-            return proofread.place_inside(proofreading.fragments, boxes, fragment)
-
-        self._editing.ask(self, work, self.go_to.emit)
+        segment, threshold = int(self._listed.ids[row]), self._threshold()
+        self.choose(segment)
+        self._editing.ask(self, lambda p: proofread.place_of_segment(p, segment, threshold), self.go_to.emit)
 
     def _show(self, listed: SegmentList, voxel_size_nm: VoxelSize | None) -> None:
         self._listed, self._is_asking = listed, False

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_tokenunify.errors import ProofreadError
+from napari_tokenunify.proofread.edited import EditedSegmentation
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -26,8 +27,6 @@ class SegmentList:
         Their names.
     voxels, fragments : ndarray of int64, shape (N,)
         How many each has.
-    largest : ndarray of uint64, shape (N,)
-        The largest fragment of each.
     is_correct : ndarray of bool, shape (N,)
         Whether it was marked correct.
     """
@@ -35,7 +34,6 @@ class SegmentList:
     ids: NDArray[np.uint64]
     voxels: NDArray[np.int64]
     fragments: NDArray[np.int64]
-    largest: NDArray[np.uint64]
     is_correct: NDArray[np.bool_]
 
     def __len__(self) -> int:
@@ -62,20 +60,30 @@ def list_segments(proofreading: Proofreading, threshold: float | None = None) ->
         If the method has no threshold to move.
     """
     shown = proofreading.shown(threshold)
-    table, sizes = shown.table, proofreading.graph.sizes
-    members = np.flatnonzero((table > 0) & (sizes > 0))
-    order = members[np.lexsort((-sizes[members], table[members]))]  # by segment, its largest fragment first
-    ids, first, counts = np.unique(table[order], return_index=True, return_counts=True)
-    voxels = np.add.reduceat(sizes[order], first) if len(order) else np.zeros(0, np.int64)
-    by_size = np.argsort(-voxels, kind="stable")
-    locked = np.fromiter(shown.locked_segments(), np.uint64)
-    return SegmentList(
-        ids[by_size],
-        voxels[by_size],
-        counts[by_size],
-        order[first].astype(np.uint64)[by_size],
-        np.isin(ids[by_size], locked),
-    )
+    table, sizes = shown.table.astype(np.intp), proofreading.graph.sizes
+    voxels = np.bincount(table, sizes).astype(np.int64)  # exact: sums of doubles below 2^53
+    voxels[0] = 0
+    ids = np.flatnonzero(voxels)
+    ids = ids[np.argsort(-voxels[ids], kind="stable")]
+    is_correct = np.zeros(len(voxels), bool)
+    is_correct[list(shown.locked_segments())] = True
+    fragments = np.bincount(table, sizes > 0).astype(np.int64)
+    return SegmentList(ids.astype(np.uint64), voxels[ids], fragments[ids], is_correct[ids])
+
+
+def place_of_segment(proofreading: Proofreading, segment: int, threshold: float | None = None) -> Triple:
+    """Return a voxel (z, y, x) well inside of the largest fragment of a segment.
+
+    Raises
+    ------
+    ProofreadError
+        If there is no such segment.
+    """
+    members = proofreading.shown(threshold).members(segment)
+    if segment == 0 or not len(members):
+        raise ProofreadError(f"There is no segment {segment} any more: choose another.")
+    largest = int(members[np.argmax(proofreading.graph.sizes[members])])
+    return place_inside(proofreading.fragments, EditedSegmentation.of(proofreading).boxes, largest)
 
 
 def place_inside(fragments: Any, boxes: NDArray[np.int32], fragment: int) -> Triple:
