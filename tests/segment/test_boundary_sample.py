@@ -9,7 +9,7 @@ import pytest
 from napari_tokenunify.affinities import DEFAULT_OFFSETS
 from napari_tokenunify.config import FragmentsConfig
 from napari_tokenunify.data import Volume
-from napari_tokenunify.events import Progress
+from napari_tokenunify.events import Message
 from napari_tokenunify.segment import open_affinities, write_affinities
 from napari_tokenunify.segment.block_work import BlockWork, PlacedVolume
 from napari_tokenunify.segment.blocks.grid import BlockGrid
@@ -24,12 +24,16 @@ def work_on(folder: Path, affinities: np.ndarray, core: tuple[int, int, int] = S
     return BlockWork(folder / "s", open_affinities(path), (0, 0, 0), grid, FragmentsConfig())
 
 
-def sampled(work: BlockWork) -> float:
-    stage = sampled_threshold(work)
+def sampled(work: BlockWork, says: str = "") -> float:
+    stage, said = sampled_threshold(work), []
     while True:
         try:
-            assert isinstance(next(stage), Progress)
+            event = next(stage)
+            if isinstance(event, Message):
+                said.append(event.text)
         except StopIteration as end:
+            assert len(said) == bool(says)
+            assert says in "".join(said)
             return float(end.value)
 
 
@@ -60,7 +64,14 @@ def test_what_cannot_be_read_is_left_out(tmp_path: Path) -> None:
     for chunk in (tmp_path / "a.zarr").rglob("c/*/*/*/*"):
         if chunk.is_file():
             chunk.unlink()
-    assert sampled(work) == 0.85
+    assert sampled(work, "None of the 1 places") == 0.85
+
+
+def test_a_mask_that_no_sampled_place_lies_in_is_told(tmp_path: Path) -> None:
+    mask = np.zeros(SHAPE, np.uint8)
+    placed = PlacedVolume(Volume.from_array(mask, (8.0, 8.0, 8.0), "mask"), (0, 0, 0))
+    says = "give a lower --boundary-threshold"
+    assert sampled(replace(work_on(tmp_path, unsure(0.6)), mask=placed), says) == 0.85
 
 
 def test_a_thin_volume_is_seen_along_z_too(tmp_path: Path) -> None:

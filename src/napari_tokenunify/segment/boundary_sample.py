@@ -6,9 +6,15 @@ from itertools import product
 from typing import TYPE_CHECKING, Final
 
 from napari_tokenunify.errors import SegmentError, VolumeError
-from napari_tokenunify.events import Progress
+from napari_tokenunify.events import Message, Progress
 from napari_tokenunify.geometry import Box
-from napari_tokenunify.segment.boundary import boundary_of, fitting_threshold, in_sections, nearest_affinities
+from napari_tokenunify.segment.boundary import (
+    boundary_of,
+    fitting_threshold,
+    in_sections,
+    nearest_affinities,
+    usual_threshold,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -39,6 +45,13 @@ def sampled_threshold(work: BlockWork) -> Generator[Event, None, float]:
             boundaries.append(boundary if work.mask is None else boundary[work.mask.read(piece) != 0])
         except (SegmentError, VolumeError):
             continue
+    if not any(boundary.size for boundary in boundaries):
+        yield Message(
+            f"None of the {len(pieces)} places at which boundaries were to be looked at lies in the mask and can be "
+            f"read, so they count from {usual_threshold(sections=sections):g} on, as usual. Should fragments come out too "
+            "large, give a lower --boundary-threshold.",
+            "warning",
+        )
     return fitting_threshold(boundaries, sections=sections)
 
 
