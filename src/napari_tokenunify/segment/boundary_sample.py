@@ -48,8 +48,8 @@ def sampled_threshold(work: BlockWork) -> Generator[Event, None, float]:
     if not any(boundary.size for boundary in boundaries):
         yield Message(
             f"None of the {len(pieces)} places at which boundaries were to be looked at lies in the mask and can be "
-            f"read, so they count from {usual_threshold(sections=sections):g} on, as usual. Should fragments come out too "
-            "large, give a lower --boundary-threshold.",
+            f"read, so they count from {usual_threshold(sections=sections):g} on, as usual. Should fragments come out "
+            "too large, give a lower --boundary-threshold.",
             "warning",
         )
     return fitting_threshold(boundaries, sections=sections)
