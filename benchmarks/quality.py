@@ -118,11 +118,21 @@ def build(name: str, seed: int) -> Network:
 
 def _unet() -> nn.Module:
     from monai.networks.nets import BasicUNet
-    from torch import nn
+    from torch import Tensor, nn
+    from torch.nn import functional
 
     from napari_tokenunify.network.blocks import Conv3d
 
-    network = BasicUNet(3, 1, 3)  # 5.7 million parameters
+    class Unet(BasicUNet):
+        """MONAI's, for thin volumes too: the last section is repeated until there are as many as it halves."""
+
+        def forward(self, x: Tensor) -> Tensor:
+            """Return the logits (batch, 3, z, y, x)."""
+            missing = max(0, UNET_DEPTH - x.shape[2])
+            logits: Tensor = super().forward(functional.pad(x, (0, 0, 0, 0, 0, missing), mode="replicate"))
+            return logits[:, :, : x.shape[2]]
+
+    network = Unet(3, 1, 3)  # 5.7 million parameters
     for module in network.modules():
         if type(module) is nn.Conv3d:  # oneDNN's bf16 gradients are wrong where a kernel is longer than its input
             module.__class__ = Conv3d

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from napari_tokenunify.data.annotations import BACKGROUND_ID
 from napari_tokenunify.data.synthetic import synthetic_em
@@ -66,6 +67,15 @@ def test_flat_crops_keep_the_sections_that_the_unet_needs(tissue):
     part = data_set.training_part(found, tissue, "sections-3", seed=1)
     assert quality.task_for(quality.build("tiny", 0), part, 0).crop[0] == 8
     assert quality.task_for(quality.build("unet", 0), part, 0).crop[0] == 16
+
+
+def test_the_unet_takes_volumes_of_few_sections():
+    network = module("quality").build("unet", 0).module.eval()
+    thin = torch.rand(1, 1, 10, 32, 32)
+    with torch.no_grad():
+        assert network(thin).shape == (1, 3, 10, 32, 32)
+        deep = torch.cat([thin, thin[:, :, -1:].expand(-1, -1, 6, -1, -1)], dim=2)
+        torch.testing.assert_close(network(thin), network(deep)[:, :, :10])
 
 
 def test_files_that_are_missing_are_named(tissue, tmp_path):
