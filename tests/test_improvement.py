@@ -97,7 +97,9 @@ def test_without_edits_it_says_what_to_do(session):  # noqa: F811
 def test_the_labels_hold_what_the_edits_say(session):  # noqa: F811
     segmented(session)
     edits_of(session).merge((4, 20, 5), (4, 20, 40), threshold=0.3)
+    session.change(threshold=0.3)
     config = Improvement(session).labels_config()
+    assert config.threshold == 0.3, "as the user sees the segments"
     job = session.start("proofread labels", config)
     assert wait(session, job).state is JobState.DONE, job.log_tail()
     import zarr

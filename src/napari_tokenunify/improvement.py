@@ -80,6 +80,7 @@ class Improvement:
             "segmentation": str(session.project.segmentation),
             "volume": state.volume,
             "out": str(folder / f"edits-{number}.zarr"),
+            "threshold": session.shown_threshold,
             "annotations": own,
             "boundary_id": state.boundary_id,
             "zero_is_boundary": state.zero_is_boundary,

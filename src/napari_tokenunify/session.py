@@ -169,6 +169,12 @@ class Session:
         return self._open_one.segmentation
 
     @property
+    def shown_threshold(self) -> float | None:
+        """Where the slider stands; None where there is nothing to move."""
+        movable = self.segmentation is not None and self.segmentation.spec["has_tree"]
+        return self.state.threshold if movable else None
+
+    @property
     def kept_segmentations(self) -> list[Path]:
         """Folders of segmentations from before, which are neither in use nor what a job is at work on."""
         at_work = [self._jobs[status.folder].spec.config for status in self.jobs if not status.state.final]
@@ -325,12 +331,12 @@ class Session:
 
     def evaluate_config(self, **changes: Any) -> EvaluateConfig:
         """Return the settings of the next comparison: what is shown, against the annotations."""
-        return self._config("evaluate", EvaluateConfig, {"threshold": self._shown_threshold, **changes})
+        return self._config("evaluate", EvaluateConfig, {"threshold": self.shown_threshold, **changes})
 
     def export_config(self, **changes: Any) -> ExportConfig:
         """Return the settings of the next export: what is shown, under a name that is free."""
         kind = changes.get("format", ExportConfig.model_fields["format"].default)
-        known = {"threshold": self._shown_threshold, "out": str(self._free_export(FORMATS[kind].suffix))}
+        known = {"threshold": self.shown_threshold, "out": str(self._free_export(FORMATS[kind].suffix))}
         return self._config("export", ExportConfig, {**known, **changes})
 
     def start(self, stage: str, config: Config) -> Job:
@@ -435,12 +441,6 @@ class Session:
         except TokenUnifyError:  # damaged, or no network: what is wrong is said when the job starts
             return True
         return any(there.get(name) != value for name, value in wanted.items())
-
-    @property
-    def _shown_threshold(self) -> float | None:
-        """Where the slider stands; None where there is nothing to move."""
-        movable = self.segmentation is not None and self.segmentation.spec["has_tree"]
-        return self.state.threshold if movable else None
 
     def _free_export(self, suffix: str) -> Path:
         """Return where the next export goes if nobody says otherwise; each export that was started has a number."""

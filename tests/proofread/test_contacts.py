@@ -128,6 +128,15 @@ def test_cuts_that_part_what_belongs_together_are_left_out():
     assert sorted(cuts.contacts.edge.tolist()) == [0, 3]
 
 
+def test_what_belongs_together_without_touching_or_was_deleted_since_hides_no_cut():
+    two_chains = make_graph(6, [(1, 2), (2, 3), (5, 6)], [9] * 3, [0.9] * 3)
+    together = np.array([[1, 4], [3, 5], [1, 6]], np.uint64)  # 4 touches nothing, 5 and 6 were deleted
+    table = np.array([0, 1, 1, 1, 1, 0, 0], np.uint64)
+    assert sorted(within_segments(two_chains, table, together).contacts.edge.tolist()) == [0, 1]
+    merged = np.array([0, 1, 1, 1, 1, 1, 1], np.uint64)  # all of it one segment that hangs together nowhere
+    assert sorted(within_segments(two_chains, merged, together).contacts.edge.tolist()) == [0, 1, 2]
+
+
 def test_a_long_chain_has_a_cut_at_each_link():
     nodes = 20_000
     pairs = np.stack([np.arange(1, nodes), np.arange(2, nodes + 1)], axis=1)

@@ -59,6 +59,18 @@ def test_a_split_labels_both_sides_of_its_cut_differently(proofreading: Proofrea
         assert one != other
 
 
+def test_labels_are_those_of_the_threshold_at_which_the_user_saw_the_segments(
+    proofreading: Proofreading, volume: Volume, bars: np.ndarray
+):
+    proofreading.lock(1, threshold=0.0)
+    proofreading.lock(2, threshold=0.0)  # two segments there ...
+    joined = proofreading.segmentation.at(1.0)
+    assert joined[1] == joined[2], "... that are one at a threshold that she did not look at"
+    labels = TrainingLabels.of(proofreading, volume, threshold=0.0).read(Box.whole(SHAPE))
+    assert labels[bars == 1].min() > 0
+    assert set(labels[bars == 1]).isdisjoint(labels[bars == 2])
+
+
 def test_own_annotations_win_and_ids_agree_with_them(proofreading: Proofreading, volume: Volume, bars: np.ndarray):
     """One segment overlaps one neuron and takes its id, one overlaps two and is left out, one has an id of its own."""
     a, b, c, *_ = segments(proofreading)

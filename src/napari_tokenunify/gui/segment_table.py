@@ -86,10 +86,10 @@ class SegmentTable(QWidget):
         layout.addLayout(row_of(self.find, self.next))
 
     def showEvent(self, event: QShowEvent | None) -> None:
-        """List the segments, if they have changed since."""
+        """List the segments as they are now."""
         super().showEvent(event)
-        if self._is_stale:
-            self.refresh()
+        self._is_asking = False  # should nobody have answered, as the edits could not be opened
+        self.refresh()
 
     def actions(self) -> dict[str, Callable[[], None]]:
         """Return what each key does."""
@@ -100,7 +100,8 @@ class SegmentTable(QWidget):
         self._is_stale = True
         if self._is_asking or not self.isVisible():
             return
-        self._is_stale, self._is_asking, self._turn = False, True, self._turn + 1
+        self._is_stale, self._is_asking = False, True
+        self._turn += 1
         threshold, turn = self._threshold(), self._turn
         self._editing.ask(
             self,

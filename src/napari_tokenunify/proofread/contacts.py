@@ -183,12 +183,13 @@ def within_segments(graph: Graph, table: NDArray[np.uint64], together: NDArray[n
         edges, rows[np.argsort(-sure_mean(graph.count[rows], graph.mean[rows]), kind="stable")], graph.nodes
     )
     order, parent, upward = _walk(edges, tree, graph.nodes)
-    head, depth, below, voxels = _paths(order, parent, graph.sizes)
+    root, head, depth, below, voxels = _paths(order, parent, graph.sizes)
     crossing = np.zeros((graph.nodes + 1, 4))
     count = graph.count[rows]
     values = np.stack([count, count * graph.mean[rows], count * _spread(graph)[rows], np.zeros(len(rows))], axis=1)
     _cross(edges[rows], values, parent, head, depth, crossing)
-    known = together[table[together[:, 0]] == table[together[:, 1]]].astype(np.int64)
+    together = together.astype(np.int64)
+    known = together[root[together[:, 0]] == root[together[:, 1]]]  # in no tree together: deleted, or they do not touch
     _cross(known, np.tile([0.0, 0.0, 0.0, 1.0], (len(known), 1)), parent, head, depth, crossing)
     _sum_up(order, parent, crossing)
     place = np.empty(graph.nodes + 1, np.int64)
@@ -290,7 +291,10 @@ def _walk(edges, tree, nodes):  # type: ignore[no-untyped-def]
 
 @compiled
 def _paths(order, parent, sizes):  # type: ignore[no-untyped-def]
-    """Divide the trees into paths, of which a way to the root meets few; count nodes and voxels below each node."""
+    """Divide the trees into paths, of which a way to the root meets few; count nodes and voxels below each node.
+
+    Returns the root of each node, the first node of its path, its depth, and what is below it.
+    """
     below, voxels = np.ones(len(parent), np.int64), sizes.astype(np.int64)
     heavy = np.full(len(parent), -1)
     for node in order[::-1]:
@@ -300,19 +304,19 @@ def _paths(order, parent, sizes):  # type: ignore[no-untyped-def]
             voxels[up] += voxels[node]
             if heavy[up] < 0 or below[node] > below[heavy[up]]:
                 heavy[up] = node
-    head, depth = np.arange(len(parent)), np.zeros(len(parent), np.int64)
+    root, head, depth = np.arange(len(parent)), np.arange(len(parent)), np.zeros(len(parent), np.int64)
     for node in order:
         up = parent[node]
         if up >= 0:
-            depth[node] = depth[up] + 1
+            root[node], depth[node] = root[up], depth[up] + 1
             if heavy[up] == node:
                 head[node] = head[up]
-    return head, depth, below, voxels
+    return root, head, depth, below, voxels
 
 
 @compiled
 def _cross(pairs, values, parent, head, depth, crossing):  # type: ignore[no-untyped-def]
-    """Note at both ends of each pair, and where their ways to the root meet, what `_sum_up` needs."""
+    """Note at both ends of each pair, and where their ways to the root meet, what `_sum_up` needs; in one tree each."""
     for pair in range(len(pairs)):
         u, v = pairs[pair]
         crossing[u] += values[pair]

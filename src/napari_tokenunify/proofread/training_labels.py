@@ -80,7 +80,14 @@ class TrainingLabels:
     chunks: ClassVar[Triple] = _BLOCK
 
     @classmethod
-    def of(cls, proofreading: Proofreading, volume: Volume, annotations: Annotations | None = None) -> TrainingLabels:
+    def of(
+        cls,
+        proofreading: Proofreading,
+        volume: Volume,
+        annotations: Annotations | None = None,
+        *,
+        threshold: float | None = None,
+    ) -> TrainingLabels:
         """Make the labels of a volume.
 
         A segment that overlaps with one neuron of the annotations gets its id; one that overlaps with several is left
@@ -94,6 +101,8 @@ class TrainingLabels:
             What the network will learn from; the segmentation may be one of a part of it.
         annotations : Annotations, optional
             The user's own, on the same volume.
+        threshold : float, optional
+            At which the user has seen the segments; by default as agglomerated.
 
         Raises
         ------
@@ -106,7 +115,7 @@ class TrainingLabels:
                 f"{volume.uri}: has {volume.shape} voxels (z, y, x), which does not fit the segmentation, {covered}, "
                 "and its annotations: give the volume that all were made on."
             )
-        table = vouched_table(proofreading)
+        table = vouched_table(proofreading, threshold)
         if not table.any():
             raise ProofreadError("There are no labels to learn from yet: merge, split or mark segments correct first.")
         made = cls(proofreading, np.zeros(len(table), np.uint32), annotations, covered, volume.shape)

@@ -166,7 +166,8 @@ def labels(config: ProofreadLabelsConfig) -> Stage:
         own = open_annotations(config.annotations, volume, boundary, zero_is_boundary=config.zero_is_boundary)
     out = Path(config.out).expanduser().absolute()
     with Proofreading.open(config.segmentation, read_only=True) as proofreading:
-        voxels = yield from write_training_labels(TrainingLabels.of(proofreading, volume, own), volume, out)
+        found = TrainingLabels.of(proofreading, volume, own, threshold=config.threshold)
+        voxels = yield from write_training_labels(found, volume, out)
         return {"out": str(out), "boundary_id": boundary, "voxels": voxels, "edits": len(proofreading.in_force)}
 
 
