@@ -9,6 +9,7 @@ from napari.settings import get_settings
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QApplication
 
+from napari_tokenunify.errors import ProofreadError
 from napari_tokenunify.gui import proofread_tools
 from napari_tokenunify.gui.project_layers import LINE, MARKED, POINTED, SEGMENTS, SURFACE
 from napari_tokenunify.gui.proofread_keys import KEYS
@@ -521,3 +522,37 @@ def test_while_edits_are_carried_over_none_is_made(desk, complaints, monkeypatch
     desk.key("Enter")
     assert "wait a moment" in complaints[0]
     assert desk.session.proofreading.in_force == ()
+
+
+def test_an_error_of_ours_leaves_the_edits_after_it_possible(desk, qtbot):
+    told = []
+    desk.editing.failed.connect(told.append)
+
+    def fault(proofreading):
+        raise ValueError("odd")
+
+    desk.editing.ask(desk.panel, fault, lambda _: None)
+    desk.rest()
+    assert told == ["Something went wrong that should not: ValueError: odd"]
+    desk.mode("Merge")
+    desk.click(1, 2)
+    press(qtbot, desk.tools.do)
+    desk.rest()
+    assert desk.table[1] == desk.table[2]
+
+
+def test_all_who_wait_hear_that_edits_cannot_be_opened(desk, monkeypatch):
+    refused, told = [], []
+
+    def locked(*_, **__):
+        raise ProofreadError("The edits are locked.")
+
+    desk.session._open_one.close_edits()
+    monkeypatch.setattr(Proofreading, "open", locked)
+    desk.editing.failed.connect(told.append)
+    for _ in range(2):
+        desk.editing.ask(desk.panel, lambda _: None, lambda _: None, refused.append)
+        desk.editing.ask(desk.panel, lambda _: None, lambda _: None)
+    desk.rest()
+    assert refused == ["The edits are locked."] * 2
+    assert told == ["The edits are locked."], "the user, once"

@@ -127,7 +127,7 @@ class ProofreadLabelsConfig(ProofreadConfig):
     out: str
     """The OME-Zarr to make, e.g. edits.zarr."""
     threshold: Annotated[float, Field(ge=0, le=1)] | None = None
-    """The threshold at which you have seen the segments, instead of the saved one; what was joined there is one label."""
+    """At which you have seen the segments, instead of the saved one; what is joined there becomes one label."""
     annotations: str | None = None
     """Your own labels on the image; where there are any they win."""
     boundary_id: Annotated[int, Field(ge=1)] | None = None

@@ -6,6 +6,7 @@ import inspect
 from typing import TYPE_CHECKING, Any
 
 from napari.qt.threading import create_worker
+from napari.utils.notifications import ErrorNotification, notification_manager
 from qtpy.QtCore import QObject, Signal
 
 from napari_tokenunify.errors import TokenUnifyError
@@ -26,7 +27,7 @@ class Background(QObject):
     reported : Signal(object)
         An event that it has yielded, if it is a generator.
     failed : Signal(str)
-        The sentence of a TokenUnifyError. Any other error is a fault of ours, and napari shows it.
+        The sentence of a TokenUnifyError. Any other error is a fault of ours: it is told too, and napari shows where.
 
     Parameters
     ----------
@@ -67,18 +68,21 @@ class Background(QObject):
         if said[0] == self._turn:
             self.reported.emit(said[1])
 
-    def _finish(self, found: tuple[int, Any, str]) -> None:
+    def _finish(self, found: tuple[int, Any, Exception | None]) -> None:
         turn, result, problem = found
         if turn != self._turn:
             return
         self._worker = None
-        if problem:
-            self.failed.emit(problem)
-        else:
+        if problem is None:
             self.done.emit(result)
+        elif isinstance(problem, TokenUnifyError):
+            self.failed.emit(str(problem))
+        else:
+            self.failed.emit(f"Something went wrong that should not: {type(problem).__name__}: {problem}")
+            notification_manager.dispatch(ErrorNotification(problem))
 
 
-def _follow(turn: int, work: Callable[[], Any]) -> Generator[tuple[int, Any], None, tuple[int, Any, str]]:
+def _follow(turn: int, work: Callable[[], Any]) -> Generator[tuple[int, Any], None, tuple[int, Any, Exception | None]]:
     """Run a function or a generator to its end; in the thread."""
     try:
         result = work()
@@ -89,6 +93,6 @@ def _follow(turn: int, work: Callable[[], Any]) -> Generator[tuple[int, Any], No
                 result = end.value
             else:
                 yield turn, event
-    except TokenUnifyError as error:
-        return turn, None, str(error)
-    return turn, result, ""
+    except Exception as error:  # noqa: BLE001 - else the widget would wait for ever
+        return turn, None, error
+    return turn, result, None

@@ -47,7 +47,7 @@ class Editing(QObject):
     def __init__(self, session: Session) -> None:
         super().__init__()
         self._session = session
-        self._waiting: deque[tuple[Work, Then, Then]] = deque()
+        self._waiting: deque[tuple[Work, Then, Then | None]] = deque()
         self._now: tuple[Then, Then] | None = None
         self._work = Background(self)
         self._work.done.connect(self._end)
@@ -74,8 +74,7 @@ class Editing(QObject):
         failed : callable, optional
             Called instead with the sentence of a TokenUnifyError; by default the signal `failed` tells it.
         """
-        tell = [_while_alive(owner, told) for told in (then, failed or self.failed.emit)]
-        self._waiting.append((work, tell[0], tell[1]))
+        self._waiting.append((work, _while_alive(owner, then), failed and _while_alive(owner, failed)))
         self._next()
 
     def commit(self, edit: Edit, failed: Then | None = None) -> None:
@@ -118,7 +117,7 @@ class Editing(QObject):
             self._open_first()
             return
         work, then, failed = self._waiting.popleft()
-        self._now = (then, failed)
+        self._now = (then, failed or self.failed.emit)
         self._work.start(lambda: work(proofreading))
 
     def _open_first(self) -> None:
@@ -135,10 +134,12 @@ class Editing(QObject):
         self.changed.emit(None)
 
     def _refuse_all(self, sentence: str) -> None:
-        """Tell it once: nothing that waits can be done."""
+        """Tell all who wait that it cannot be done, and the user once."""
         waiting, self._waiting = self._waiting, deque()
-        for _, _, failed in list(waiting)[:1]:
+        for failed in [failed for _, _, failed in waiting if failed is not None]:
             failed(sentence)
+        if any(failed is None for _, _, failed in waiting):
+            self.failed.emit(sentence)
 
     def _end(self, result: Any) -> None:
         self._finish(0, result)

@@ -88,7 +88,6 @@ class SegmentTable(QWidget):
     def showEvent(self, event: QShowEvent | None) -> None:
         """List the segments as they are now."""
         super().showEvent(event)
-        self._is_asking = False  # should nobody have answered, as the edits could not be opened
         self.refresh()
 
     def actions(self) -> dict[str, Callable[[], None]]:
