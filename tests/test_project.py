@@ -78,3 +78,13 @@ def test_no_project_is_made_inside_another_one(tmp_path):
     with pytest.raises(ProjectError, match=r"lies inside the project .*p\.tokenunify; choose a folder outside it"):
         Project.create(tmp_path / "p.tokenunify" / "runs" / "q.tokenunify", ProjectState(volume="a.tif"))
     assert not (tmp_path / "p.tokenunify" / "runs").exists()
+
+
+def test_runs_stand_in_the_order_of_their_making_whatever_is_written_into_them_later(tmp_path):
+    project = Project.create(tmp_path / "p.tokenunify", ProjectState(volume="a.tif"))
+    made = {"finetune": "10:00:00+00:00", "predict": "12:30:00+02:00", "segment": "10:45:00+00:00"}
+    for stage, clock in made.items():
+        (project.new_run(stage) / "spec.json").write_text(f'{{"created": "2026-11-23T{clock}"}}')
+    newest = project.new_run("predict")  # it has no spec yet
+    (project.runs_folder / "finetune-1" / "control").touch()
+    assert [run.name for run in project.runs] == ["finetune-1", "predict-1", "segment-1", newest.name]

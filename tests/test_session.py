@@ -157,3 +157,16 @@ def test_a_damaged_run_folder_does_not_hinder_the_project(session):
     assert said[0][1] == "warning"
     with pytest.raises((JobError, KeyError)):
         later.job(folder)
+
+
+def test_a_job_of_another_project_is_none_of_its_business(session, tmp_path):
+    """A watch may still hold what it saw before another project was opened."""
+    job = session.start("segment", session.segment_config(affinities="nowhere.zarr"))
+    status = wait(session, job)
+    first = session.project.folder
+    session.new_project(tmp_path / "other.tokenunify", session.state.volume, session.state.voxel_size)
+    assert session.project.folder != first
+    session.take(status, [])
+    assert session.jobs == ()
+    assert session.state.untold == ()
+    assert "segment-1" not in (session.project.folder / "project.json").read_text()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import shutil
@@ -10,6 +11,7 @@ import sys
 import uuid
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
@@ -152,12 +154,16 @@ class Project:
     @property
     def runs(self) -> list[Path]:
         """The run folders, in the order of their making."""
-        folders = [path for path in (self.folder / "runs").glob("*") if _RUN.fullmatch(path.name)]
-        return sorted(folders, key=lambda path: (path.stat().st_ctime_ns, path.name))
+        return sorted((path for path in self.runs_folder.glob("*") if _RUN.fullmatch(path.name)), key=_made)
+
+    @property
+    def runs_folder(self) -> Path:
+        """What holds the run folders."""
+        return self.folder / "runs"
 
     def new_run(self, stage: str) -> Path:
         """Make and return the next folder for a run of a stage, e.g. `runs/finetune-3`."""
-        parent = self.folder / "runs"
+        parent = self.runs_folder
         taken = [int(found[2]) for path in parent.glob(f"{stage}-*") if (found := _RUN.fullmatch(path.name))]
         folder = parent / f"{stage}-{max(taken, default=0) + 1}"
         try:
@@ -200,6 +206,15 @@ def check_place(folder: Path) -> None:
 def kept_in(folder: Path, name: Literal["image.npy", "labels.npy", "points.csv", "skeletons.csv"]) -> Path:
     """Return where a project folder keeps what lay in no file; its folder may still have to be made."""
     return folder / name
+
+
+def _made(run: Path) -> tuple[float, int, str]:
+    """Return when a run was made, as its spec says: times of the folder change with each file that is written there."""
+    try:
+        made = datetime.fromisoformat(json.loads(RunPaths(run).spec.read_text(encoding="utf-8"))["created"]).timestamp()
+    except (OSError, ValueError, KeyError, TypeError):
+        made = math.inf  # being made
+    return made, int(run.name.rpartition("-")[2]), run.name
 
 
 @dataclass(frozen=True)

@@ -382,6 +382,8 @@ class Session:
         events : sequence of Event
             What it said since the last time; the first time, of a job that was not started here, nobody is told.
         """
+        if status.folder.parent != self.project.runs_folder.resolve():  # of the project before
+            return
         folder, before = status.folder, self._statuses.get(status.folder)
         if folder not in self._jobs:
             self._jobs[folder] = Job(folder)

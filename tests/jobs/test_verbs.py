@@ -99,13 +99,13 @@ def test_runs_are_put_side_by_side(tmp_path: Path, make_job: Make, capsys: pytes
 
 
 def test_a_step_that_was_done_twice_counts_as_it_was_the_last_time(make_job: Make):
-    from napari_tokenunify.jobs.history import curves
+    from napari_tokenunify.jobs.history import Curves
 
     job = make_job()
     metrics = [(1, 0.9), (2, 0.8), (2, 0.7), (3, 0.6)]
     lines = [{"event": "Metric", "time": 1.0, "step": step, "values": {"loss": loss}} for step, loss in metrics]
     (job.folder / "events.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    assert curves(job.folder) == {"loss": {1: 0.9, 2: 0.7, 3: 0.6}}
+    assert Curves(job.folder).read() == {"loss": {1: 0.9, 2: 0.7, 3: 0.6}}
 
 
 @pytest.mark.parametrize("verb", ["show", "watch", "pause", "stop", "resume", "log", "compare"])

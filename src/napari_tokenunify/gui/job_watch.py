@@ -10,7 +10,7 @@ from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_tokenunify.errors import TokenUnifyError
 from napari_tokenunify.jobs import Job
-from napari_tokenunify.jobs.history import curves
+from napari_tokenunify.jobs.history import Curves
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -55,12 +55,14 @@ class JobWatch(QObject):
         super().__init__(parent)
         self._folders = folders
         self._jobs: dict[Path, Job] = {}
+        self._curves: dict[Path, Curves] = {}  # of the chosen job alone
         self._statuses: dict[Path, JobStatus] = {}
         self._chosen: Path | None = None
         self._again = False
         self._thread = ThreadPoolExecutor(1, "jobs")
         self._looking: Future[_Found] | None = None
         self._orders: list[Future[str]] = []
+        self._trouble = ""
         self._timer = QTimer(self)
         self._timer.setInterval(_TICK_MS)
         self._timer.timeout.connect(self._tick)
@@ -93,11 +95,15 @@ class JobWatch(QObject):
             self._orders.remove(done)
             if sentence := done.result():
                 self.problem.emit(sentence)
-        if self._looking is not None:
-            if not self._looking.done():
-                return
-            self._take(self._looking.result())
-        self._looking = self._thread.submit(self._look, self._chosen)
+        if self._looking is not None and not self._looking.done():
+            return
+        looked, self._looking = self._looking, self._thread.submit(self._look, self._chosen)
+        if looked is not None and looked.exception() is None:
+            self._trouble = ""
+            self._take(looked.result())
+        elif looked is not None and self._trouble != (trouble := f"The jobs cannot be seen: {looked.exception()}"):
+            self._trouble = trouble  # once, not at each look
+            self.problem.emit(trouble)
 
     def _take(self, found: _Found) -> None:
         for folder, status in found.statuses.items():
@@ -118,9 +124,17 @@ class JobWatch(QObject):
             try:
                 job = self._jobs[folder] if folder in self._jobs else self._jobs.setdefault(folder, Job(folder))
                 statuses[job.folder], events[job.folder] = job.poll(), job.events()
-            except TokenUnifyError:  # removed meanwhile, or damaged
+            except (TokenUnifyError, OSError):  # removed meanwhile, damaged, or on a disk that does not answer now
                 continue
-        return _Found(statuses, events, chosen, curves(chosen) if chosen in statuses and chosen is not None else {})
+        return _Found(statuses, events, chosen, self._measured(chosen) if chosen in statuses else {})
+
+    def _measured(self, chosen: Path | None) -> dict[str, dict[int, float]]:
+        """Return what was measured in the chosen job; in the thread."""
+        if chosen is None:
+            return {}
+        if chosen not in self._curves:
+            self._curves = {chosen: Curves(chosen)}
+        return self._curves[chosen].read()
 
 
 @dataclass(frozen=True)

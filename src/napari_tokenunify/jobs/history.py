@@ -50,23 +50,33 @@ def known_jobs() -> list[Path]:
     return sorted(found, key=lambda folder: found[folder], reverse=True)
 
 
-def curves(folder: Path) -> dict[str, dict[int, float]]:
-    """Return all that was measured in a run, over all its starts.
+class Curves:
+    """All that was measured in a run, over all its starts.
 
     A run that goes on from a checkpoint repeats some steps; their values are those of the last start.
 
-    Returns
-    -------
-    dict of str to dict of int to float
-        For each name, the value at each step.
+    Parameters
+    ----------
+    folder : Path
+        The run folder.
     """
-    measured: dict[str, dict[int, float]] = {}
-    for record in RecordReader(RunFolder(folder).events).read():
-        event = from_json(record)
-        if isinstance(event, Metric):
+
+    def __init__(self, folder: Path) -> None:
+        self._reader = RecordReader(RunFolder(folder).events)
+        self._measured: dict[str, dict[int, float]] = {}
+
+    def read(self) -> dict[str, dict[int, float]]:
+        """Return the value at each step, for each name; of the file only what is new since the last time is read.
+
+        What is returned is not changed afterwards.
+        """
+        found = [event for event in map(from_json, self._reader.read()) if isinstance(event, Metric)]
+        if found:
+            self._measured = {name: dict(values) for name, values in self._measured.items()}
+        for event in found:
             for name, value in event.values.items():
-                measured.setdefault(name, {})[event.step] = value
-    return measured
+                self._measured.setdefault(name, {})[event.step] = value
+        return self._measured
 
 
 def compare(folders: Sequence[Path]) -> list[dict[str, Any]]:
@@ -95,7 +105,7 @@ def compare(folders: Sequence[Path]) -> list[dict[str, Any]]:
         {"kind": "setting", "name": name, "values": [one.get(name) for one in settings]} for name in _names(settings)
     ]
     rows = [row for row in rows if any(value != row["values"][0] for value in row["values"])]
-    measured = [_figures(curves(folder)) for folder in folders]
+    measured = [_figures(Curves(folder).read()) for folder in folders]
     return rows + [
         {"kind": "metric", "name": name, "values": [one.get(name) for one in measured]} for name in _names(measured)
     ]

@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import pytest
+
+from napari_tokenunify.gui.job_watch import JobWatch
+from napari_tokenunify.jobs import JobState
+from tests.jobs.conftest import _toys_and_a_state_of_their_own, make_job  # noqa: F401 - fixtures
+
+pytestmark = pytest.mark.gui
+
+
+def test_a_disk_that_does_not_answer_for_a_while_is_told_once_and_looked_at_again(qtbot, make_job):  # noqa: F811
+    job = make_job(steps=3)
+    answers, told, seen = [PermissionError("the disk is away")] * 3, [], []
+
+    def folders():
+        if answers:
+            raise answers.pop()
+        return [job.folder]
+
+    watch = JobWatch(folders)
+    watch.problem.connect(told.append)
+    watch.updated.connect(seen.append)
+    watch.start()
+    job.start()
+    try:
+        qtbot.waitUntil(lambda: bool(seen) and seen[-1][0].state is JobState.DONE, timeout=20_000)
+    finally:
+        watch.close()
+    assert told == ["The jobs cannot be seen: the disk is away"]
+
+
+def test_one_job_that_cannot_be_read_hides_no_other(qtbot, make_job, monkeypatch):  # noqa: F811
+    good, bad = make_job("good", steps=3), make_job("bad", steps=3)
+    poll = type(bad).poll
+
+    def polled(job):
+        if job.folder == bad.folder:
+            raise OSError(116, "Stale file handle")
+        return poll(job)
+
+    monkeypatch.setattr(type(bad), "poll", polled)
+    seen = []
+    watch = JobWatch(lambda: [bad.folder, good.folder])
+    watch.updated.connect(seen.append)
+    watch.start()
+    try:
+        qtbot.waitUntil(lambda: bool(seen), timeout=20_000)
+    finally:
+        watch.close()
+    assert [status.folder for status in seen[-1]] == [good.folder]
