@@ -39,13 +39,14 @@ def test_one_job_that_cannot_be_read_hides_no_other(qtbot, make_job, monkeypatch
             raise OSError(116, "Stale file handle")
         return poll(job)
 
-    monkeypatch.setattr(type(bad), "poll", polled)
     seen = []
     watch = JobWatch(lambda: [bad.folder, good.folder])
     watch.updated.connect(seen.append)
-    watch.start()
-    try:
-        qtbot.waitUntil(lambda: bool(seen), timeout=20_000)
-    finally:
-        watch.close()
+    with monkeypatch.context() as patch:
+        patch.setattr(type(bad), "poll", polled)
+        watch.start()
+        try:
+            qtbot.waitUntil(lambda: bool(seen), timeout=20_000)
+        finally:
+            watch.close()
     assert [status.folder for status in seen[-1]] == [good.folder]

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import math
 import time
 
 import pytest
 import torch
 
 from napari_tokenunify.errors import TrainError
-from napari_tokenunify.events import Message, Progress
+from napari_tokenunify.events import Message, Metric, Progress
 from napari_tokenunify.project import RunPaths
 from napari_tokenunify.train import loop as loop_module
 from napari_tokenunify.train.loop import Loop, halved
@@ -33,6 +34,18 @@ def test_a_run_that_is_stopped_and_resumed_follows_the_losses_of_one_that_never_
     assert standing.step == 10
     assert list({**first, **second}) == list(whole) == list(range(1, 11))
     assert {**first, **second} == pytest.approx(whole, rel=1e-6)
+
+
+@pytest.mark.parametrize("validation", [[], [0.5]])
+def test_a_stop_after_the_last_step_costs_no_step(tmp_path, validation):
+    task = ToyTask(validation=list(validation))
+    generator = loop(tmp_path, task, metric_seconds=1e9).run()
+    for event in generator:
+        if isinstance(event, Metric) and ("validation_loss" in event.values) == bool(validation):
+            generator.close()  # while the last numbers are told
+    losses, events, standing = drive(loop(tmp_path, ToyTask(validation=[0.5])).run())
+    assert "Going on after step 10." in texts(events)
+    assert (losses, standing.step, standing.best) == ({}, 10, 0.5)
 
 
 def test_a_run_that_is_over_has_nothing_left_to_do(tmp_path):
@@ -124,6 +137,14 @@ def test_the_best_weights_are_kept_and_training_ends_when_none_better_come(tmp_p
     best = [step for name, step, _ in task.saved if name == "best.safetensors"]
     assert best == [1, 2]
     assert (standing.step, standing.best, standing.best_step, standing.waited) == (5, 1.0, 2, 3)
+
+
+def test_a_validation_loss_that_is_no_number_is_never_the_best(tmp_path, monkeypatch):
+    monkeypatch.setattr(loop_module._Due, "now", lambda *_, **__: True)
+    task = ToyTask(validation=[math.nan, 3.0, math.nan, 2.0, math.nan])
+    _, _, standing = drive(loop(tmp_path, task, steps=5).run())
+    assert [step for name, step, _ in task.saved if name == "best.safetensors"] == [2, 4]
+    assert (standing.best, standing.best_step) == (2.0, 4)
 
 
 def test_time_that_the_driver_takes_is_not_time_of_the_training(tmp_path):

@@ -106,12 +106,12 @@ class Loop:
         yield from self._begin()
         try:
             yield from self._steps()
+            yield from self._report(at_end=True)
+            if self.standing.validated < self.standing.step:
+                yield from self._validate()
         except GeneratorExit:
             self._save()
             raise
-        yield from self._report(at_end=True)
-        if self.standing.validated < self.standing.step:
-            yield from self._validate()
         if self._saved_step < self.standing.step:
             self._save()
         return self.standing
@@ -300,7 +300,7 @@ class Loop:
 
     def _keep_best(self, values: dict[str, float]) -> None:
         standing, loss = self.standing, values["validation_loss"]
-        if standing.best is not None and loss >= standing.best:
+        if not loss < (math.inf if standing.best is None else standing.best):  # nor is one that is no number
             self.standing = standing.with_(metrics=values, waited=standing.waited + 1)
             return
         self.standing = standing.with_(
