@@ -389,6 +389,24 @@ def test_a_suggestion_is_flown_to_accepted_rejected_and_skipped(desk, complaints
     assert third.suggestion.fragments in shown
 
 
+@pytest.mark.parametrize("key", ["G", "W", "H"])
+def test_a_key_that_is_held_down_answers_one_suggestion(desk, complaints, key):
+    queue = desk.panel.queue
+    press(desk.qtbot, queue.look)
+    desk.rest()
+    first = queue.current
+    answer = queue.actions()[key]
+    for _ in range(3):
+        answer()  # before the next one is in view
+    desk.rest()
+    edits, kept = desk.session.proofreading.in_force, queue._answers or []
+    assert (len(edits), len(kept), complaints) == (int(key == "G"), int(key != "H"), [])
+    assert queue.current.suggestion.fragments != first.suggestion.fragments
+    answer()
+    desk.rest()
+    assert len(queue._answers or []) == 2 * int(key != "H"), "the next one counts again"
+
+
 def test_nothing_is_accepted_that_is_not_in_view(desk):
     queue = desk.panel.queue
     press(desk.qtbot, queue.look)

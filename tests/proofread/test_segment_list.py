@@ -5,7 +5,12 @@ import pytest
 
 from napari_tokenunify.errors import ProofreadError
 from napari_tokenunify.proofread import EditedSegmentation, Proofreading
-from napari_tokenunify.proofread.segment_list import list_segments, place_inside, place_of_segment
+from napari_tokenunify.proofread.segment_list import (
+    list_segments,
+    place_inside,
+    place_of_fragment,
+    place_of_segment,
+)
 from tests.proofread.conftest import at
 
 
@@ -79,6 +84,12 @@ def test_a_list_of_nothing_is_empty(reading):
 def test_a_place_lies_inside_of_its_fragment(reading, fragment):
     boxes = EditedSegmentation.of(reading).boxes
     assert int(reading.fragments[place_inside(reading.fragments, boxes, fragment)]) == fragment
+
+
+@pytest.mark.parametrize("fragment", [0, -1, 41])
+def test_a_fragment_that_there_is_not_has_no_place(reading, fragment):
+    with pytest.raises(ProofreadError, match=f"There is no fragment {fragment} now"):
+        place_of_fragment(reading, fragment)
 
 
 def test_a_place_is_found_where_the_middle_of_the_box_lies_in_another_fragment():

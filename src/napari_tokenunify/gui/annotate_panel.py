@@ -248,7 +248,7 @@ class AnnotatePanel(QWidget):
 
     def _set_boundary(self) -> None:
         text = self.boundary_id.text().strip()
-        if text and not (text.isdigit() and int(text) > 0):
+        if text and not (text.isdecimal() and int(text) > 0):
             show_error(f"{text!r} is no id: give a whole number above 0, or nothing.")
             return
         boundary = int(text) if text else None

@@ -10,7 +10,7 @@ from qtpy.QtCore import QAbstractListModel, QModelIndex, QPersistentModelIndex, 
 from qtpy.QtGui import QBrush, QColor
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QListView, QPushButton, QVBoxLayout, QWidget
 
-from napari_tokenunify.proofread import carrying
+from napari_tokenunify import proofread  # its names load when they are used: the panel opens without
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -199,17 +199,17 @@ class EditHistory(QWidget):
             self.go_to.emit(place)
         elif place is not None:
             fragment = place
-            self._editing.ask(
-                self,
-                lambda p: carrying.first_voxels(p.fragments, [fragment]).get(fragment),
-                lambda voxel: None if voxel is None else self.go_to.emit(voxel),
-            )
+            self._editing.ask(self, lambda p: proofread.place_of_fragment(p, fragment), self.go_to.emit, _gone)
         self._allow()
 
     def _go_back(self) -> None:
         row = self._chosen()
         if row is not None:
             self._editing.go_to(row.uuid)
+
+
+def _gone(_: str) -> None:
+    """Fly nowhere: the fragment is a part that is whole again, as its cut was undone."""
 
 
 class _Rows(QAbstractListModel):

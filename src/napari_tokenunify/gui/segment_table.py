@@ -142,7 +142,7 @@ class SegmentTable(QWidget):
         listed, text = self._listed, self.find.text().strip()
         if listed is None or not text:
             return
-        if not text.isdigit():
+        if not text.isdecimal():
             show_error(f"{text!r} is not the number of a segment.")
             return
         threshold, number = self._threshold(), int(text)

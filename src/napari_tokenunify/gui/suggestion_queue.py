@@ -53,7 +53,7 @@ class SuggestionQueue(QWidget):
         self._search: Search | None = None
         self._answers: list[Decision] | None = None
         self._skipped: set[tuple[str, int, int]] = set()
-        self._is_seen, self._is_ours, self._turn = False, False, 0
+        self._is_seen, self._is_ours, self._is_waiting, self._turn = False, False, False, 0
         self.words = QLabel(_START)
         self.words.setWordWrap(True)
         self.left = QLabel()
@@ -90,6 +90,8 @@ class SuggestionQueue(QWidget):
 
     def begin(self) -> None:
         """Look for errors anew, and offer the first; or show again what is offered."""
+        if self._is_waiting:
+            return
         if self.current is not None and not self._is_seen:
             self._show_again()
             return
@@ -99,6 +101,7 @@ class SuggestionQueue(QWidget):
     def forget(self) -> None:
         """Offer nothing: there are other segments."""
         self._turn += 1
+        self._is_ours = self._is_waiting = False
         self.current = self._search = self._answers = None
         self._skipped.clear()
         self.words.setText(_START)
@@ -143,7 +146,7 @@ class SuggestionQueue(QWidget):
     def _ask(self, work: Callable[[Proofreading], Any], then: Callable[[Any], None]) -> None:
         self._turn += 1
         turn = self._turn
-        self._is_seen = False
+        self._is_seen, self._is_waiting = False, True
         self._allow()
         self._editing.ask(
             self,
@@ -157,7 +160,7 @@ class SuggestionQueue(QWidget):
         self._offer(first)
 
     def _offer(self, found: Offer | None) -> None:
-        self.current = found
+        self.current, self._is_waiting = found, False
         if found is None:
             self.words.setText("There is nothing more to suggest.")
             self.left.clear()
@@ -177,14 +180,16 @@ class SuggestionQueue(QWidget):
         self.offered.emit(found)
 
     def _answer(self, *, accepted: bool) -> None:
-        """Take an answer to what is seen; what is not seen is shown first."""
+        """Take an answer to what is seen; what is not seen is shown first, and a key that is held down counts once."""
         found = self.current
+        if self._is_waiting:
+            return
         if found is None or not self._is_seen:
             self.begin()
             return
         self._is_seen = False
         if accepted:
-            self._is_ours = True
+            self._is_ours = self._is_waiting = True
             self._editing.commit(found.plan.edit, self._refused)
             return
         self._note(accepted=False)
@@ -194,6 +199,8 @@ class SuggestionQueue(QWidget):
             self._go_on()
 
     def _later(self) -> None:
+        if self._is_waiting:
+            return
         if self.current is None or not self._is_seen:
             self.begin()
             return
@@ -209,6 +216,7 @@ class SuggestionQueue(QWidget):
             self._go_on()
         elif self.current is not None:
             self._turn += 1
+            self._is_waiting = False
             self.current = self._search = None
             self.words.setText("The segments were edited: look again.")
             self.left.clear()
@@ -227,7 +235,7 @@ class SuggestionQueue(QWidget):
     def _fail(self, sentence: str) -> None:
         show_error(sentence)
         self.words.setText(sentence)
-        self.current = None
+        self.current, self._is_waiting = None, False
         self._allow()
 
     def _allow(self) -> None:

@@ -19,6 +19,7 @@ from .pace import Statistics as Statistics
 from .proofreading import Proofreading as Proofreading
 from .segment_list import SegmentList as SegmentList
 from .segment_list import list_segments as list_segments
+from .segment_list import place_of_fragment as place_of_fragment
 from .segment_list import place_of_segment as place_of_segment
 from .shape_signs import contact_place as contact_place
 from .split import Sides as Sides
@@ -54,6 +55,7 @@ __all__ = [
     "join_logs",
     "list_segments",
     "open_edited",
+    "place_of_fragment",
     "place_of_segment",
     "read_log",
     "restore_log",

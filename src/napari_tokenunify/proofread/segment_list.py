@@ -83,7 +83,21 @@ def place_of_segment(proofreading: Proofreading, segment: int, threshold: float 
     if segment == 0 or not len(members):
         raise ProofreadError(f"There is no segment {segment} any more: choose another.")
     largest = int(members[np.argmax(proofreading.graph.sizes[members])])
-    return place_inside(proofreading.fragments, EditedSegmentation.of(proofreading).boxes, largest)
+    return place_of_fragment(proofreading, largest)
+
+
+def place_of_fragment(proofreading: Proofreading, fragment: int) -> Triple:
+    """Return a voxel (z, y, x) well inside of a fragment; only where it lies is anything read.
+
+    Raises
+    ------
+    ProofreadError
+        If there is no such fragment now.
+    """
+    boxes = EditedSegmentation.of(proofreading).boxes
+    if not 0 < fragment < len(boxes):
+        raise ProofreadError(f"There is no fragment {fragment} now: choose another.")
+    return place_inside(proofreading.fragments, boxes, fragment)
 
 
 def place_inside(fragments: Any, boxes: NDArray[np.int32], fragment: int) -> Triple:
