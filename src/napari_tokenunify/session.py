@@ -6,6 +6,7 @@ a script calls `poll`, a window has a thread for it and passes on to `take` what
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -324,6 +325,19 @@ class Session:
         """Return the settings of the next prediction; it goes on with what is there, if that has the same settings."""
         config = self._config("predict", PredictConfig, changes)
         return config if "overwrite" in changes else config.replace(overwrite=self._would_replace(config))
+
+    def larger_prediction(self, config: PredictConfig) -> Box | None:
+        """Return the box of the affinities that a prediction would replace, where that is larger than its own."""
+        from napari_tokenunify.segment import open_affinities
+
+        if not config.overwrite:
+            return None
+        try:
+            there = Box.parse(str(open_affinities(Path(config.out)).settings.get("box", "")))
+            own = Box.parse(config.box) if config.box else Box.whole(self.volume.shape)
+        except TokenUnifyError:  # damaged, or from elsewhere: of no use to her
+            return None
+        return there if math.prod(there.shape) > math.prod(own.shape) else None
 
     def segment_config(self, **changes: Any) -> SegmentConfig:
         """Return the settings of the next segmentation; one that was edited is kept, and the next lies beside it."""

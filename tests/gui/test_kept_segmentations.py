@@ -5,8 +5,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from qtpy.QtCore import QTimer
-from qtpy.QtWidgets import QApplication, QMessageBox
 
 from napari_tokenunify.gui import kept_segmentations
 from napari_tokenunify.gui.kept_segmentations import KeptSegments
@@ -14,6 +12,7 @@ from napari_tokenunify.jobs import JobState
 from napari_tokenunify.proofread import Proofreading
 from napari_tokenunify.segment.segmentation import EDITS
 from napari_tokenunify.session import Session
+from tests.gui.questions import answer
 from tests.gui.test_segment_panel import press
 from tests.proofread.conftest import SHAPE, affinities, at, bars, master  # noqa: F401 - fixtures
 
@@ -49,21 +48,6 @@ def box(qtbot, session):
     session.open_project(session.project.folder)
     qtbot.waitUntil(lambda: not box.busy and not box.isHidden(), timeout=PATIENCE_MS)
     return box
-
-
-def answer(button):
-    """Answer the question that comes, and return what it said."""
-    said = []
-
-    def choose():
-        question = QApplication.activeModalWidget()
-        assert isinstance(question, QMessageBox)
-        said.append(f"{question.text()} {question.informativeText()}")
-        assert question.defaultButton().text() == "Keep"
-        next(one for one in question.buttons() if one.text() == button).click()
-
-    QTimer.singleShot(50, choose)
-    return said
 
 
 def listed(box):

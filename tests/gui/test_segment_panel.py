@@ -15,6 +15,7 @@ from napari_tokenunify.gui.segment_panel import SegmentPanel
 from napari_tokenunify.jobs import JobState
 from napari_tokenunify.segment import segment, write_affinities
 from napari_tokenunify.session import Session
+from tests.gui.questions import answer
 from tests.train.test_finetuning import data  # noqa: F401 - a fixture
 
 pytestmark = pytest.mark.gui
@@ -343,3 +344,29 @@ def test_a_prediction_goes_on_to_segments_and_is_not_done_twice(make_napari_view
     assert session.predict_config(box=None).overwrite  # everything: another store
     assert viewer.layers[SEGMENTS].data.shape == (16, 32, 64)
     del layers
+
+
+def test_a_smaller_prediction_replaces_a_larger_one_only_if_the_user_says_so(
+    make_napari_viewer,
+    data,  # noqa: F811
+    qtbot,
+):
+    viewer, session = make_napari_viewer(), Session()
+    session.new_project(data / "p.tokenunify", str(data / "raw.npy"), "10,10,10")
+    session.change(model=str(data / "seed"))
+    job = session.start("predict", session.predict_config(box="0:16,0:32,0:64"))
+    qtbot.waitUntil(lambda: job.poll().state.final, timeout=PATIENCE_MS)
+    panel = SegmentPanel(viewer, session)
+    qtbot.addWidget(panel)
+    session.open_project(session.project.folder)
+    panel.box.setText("0:8,0:32,0:32")
+    panel.then.setChecked(False)
+    for made, button in ((1, "Keep"), (2, "Replace")):
+        asked = answer(button)
+        press(qtbot, panel.this_box)
+        assert "the larger box 0:16,0:32,0:64?" in asked[0]
+        session.poll()
+        assert len([s for s in session.jobs if s.stage == "predict"]) == made
+        assert session.state.box == (None if made == 1 else "0:8,0:32,0:32")
+    qtbot.waitUntil(lambda: (session.poll(), session.jobs[-1].state.final)[1], timeout=PATIENCE_MS)
+    assert session.larger_prediction(session.predict_config(box=None)) is None, "everything is no less"

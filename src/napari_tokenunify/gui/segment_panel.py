@@ -13,6 +13,7 @@ from qtpy.QtWidgets import (
     QHBoxLayout,
     QLabel,
     QLineEdit,
+    QMessageBox,
     QPushButton,
     QSlider,
     QVBoxLayout,
@@ -188,6 +189,9 @@ class SegmentPanel(QWidget):
     def _predict(self, box: str | None, **more: Any) -> None:
         try:
             self._be_free("predict")
+            larger = self._session.larger_prediction(self._session.predict_config(box=box))
+            if larger is not None and not _may_replace(larger, self):
+                return
             self._session.change(box=box)
             job = self._session.start("predict", self.predict_config().replace(**more))
         except TokenUnifyError as error:
@@ -289,3 +293,21 @@ class SegmentPanel(QWidget):
         """Let the slider move, if the method has a threshold that can be moved."""
         self.threshold.setEnabled(segmentation.spec["has_tree"])
         self.fit.setEnabled(segmentation.spec["has_tree"])
+
+
+def _may_replace(larger: Box, parent: QWidget) -> bool:
+    """Say what would be lost, and ask."""
+    question = QMessageBox(parent)
+    question.setIcon(QMessageBox.Icon.Warning)
+    question.setWindowTitle("Predict")
+    question.setText(f"Replace the affinities of the larger box {larger}?")
+    question.setInformativeText(
+        "The project keeps one prediction. A smaller one, or one of another network, takes the place of what was "
+        "predicted there, which may have taken long."
+    )
+    yes = question.addButton("Replace", QMessageBox.ButtonRole.DestructiveRole)
+    no = question.addButton("Keep", QMessageBox.ButtonRole.RejectRole)
+    question.setDefaultButton(no)
+    question.setEscapeButton(no)
+    question.exec()
+    return question.clickedButton() is yes
