@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -104,8 +104,14 @@ def offer(
             place = proofread.contact_place(proofreading.fragments, made.boxes, suggestion.fragments)
         except (ProofreadError, SegmentError):  # edits since have changed what it is about
             continue
+        found = found if suggestion.kind == "merge" else _pointing(found, suggestion)
         return Offer(suggestion, found, _sides(proofreading, suggestion), place, number)
     return None
+
+
+def _pointing(found: Plan, suggestion: Suggestion) -> Plan:
+    """Let the edit point at the contact alone: all fragments of both sides would hardly be found in other segments."""
+    return replace(found, edit=found.edit.model_copy(update={"places": tuple((f,) for f in suggestion.fragments)}))
 
 
 def _sides(proofreading: Proofreading, suggestion: Suggestion) -> Coloured:
