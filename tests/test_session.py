@@ -170,3 +170,17 @@ def test_a_job_of_another_project_is_none_of_its_business(session, tmp_path):
     assert session.jobs == ()
     assert session.state.untold == ()
     assert "segment-1" not in (session.project.folder / "project.json").read_text()
+
+
+def test_a_damaged_segmentation_is_said_and_the_project_opens_without_it(session):
+    folder = session.project.segmentation
+    folder.mkdir()
+    again = Session()
+    said = heard(again.said)
+    again.open_project(session.project.folder)
+    assert (said, again.segmentation) == ([], None), "it is not finished, as somebody is making it"
+    (folder / "spec.json").write_text('{"kind": "segm')
+    again.open_project(session.project.folder)
+    assert again.segmentation is None
+    assert [level for _, level in said] == ["error"]
+    assert "spec.json is damaged; copy the folder again" in said[0][0]

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from napari_tokenunify.errors import ProofreadError, SegmentError, TokenUnifyError
+from napari_tokenunify.errors import ProofreadError, SegmentError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,15 +48,20 @@ class OpenSegmentation:
         self.proofreading: Proofreading | None = None
 
     def open(self, folder: Path) -> bool:
-        """Open the segmentation in a folder instead; return whether there is a finished one."""
+        """Open the segmentation in a folder instead; return whether there is a finished one.
+
+        Raises
+        ------
+        SegmentError
+            If it is damaged.
+        """
         if not folder.exists():
             return False
-        from napari_tokenunify.segment import Segmentation
+        from napari_tokenunify.segment.segmentation import SPEC, Segmentation
 
-        try:
-            found = Segmentation.open(folder)
-        except TokenUnifyError:  # not finished yet
+        if not (folder / SPEC).exists():  # it is not finished yet
             return False
+        found = Segmentation.open(folder)
         self.close()
         self.segmentation = found
         return True

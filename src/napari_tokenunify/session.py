@@ -532,5 +532,10 @@ class Session:
         self._open_segmentation()
 
     def _open_segmentation(self) -> None:
-        if self._open_one.open(self.project.segmentation):
+        try:
+            is_open = self._open_one.open(self.project.segmentation)
+        except TokenUnifyError as error:
+            self.said.emit(str(error), "error")
+            return
+        if is_open:
             self.segmentation_changed.emit(self.segmentation)

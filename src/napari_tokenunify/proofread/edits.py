@@ -107,11 +107,6 @@ class Edit(_Record):
             raise ValueError("pairs of fragments are written as u < v")
         return pairs
 
-    @property
-    def names_fragments(self) -> bool:
-        """Whether it demands anything; a comment does not."""
-        return self.kind != "comment"
-
 
 def new_edit(kind: Kind, author: str, parent: str | None, **content: Any) -> Edit:
     """Return an edit made now.
