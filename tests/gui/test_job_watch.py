@@ -50,3 +50,21 @@ def test_one_job_that_cannot_be_read_hides_no_other(qtbot, make_job, monkeypatch
         finally:
             watch.close()
     assert [status.folder for status in seen[-1]] == [good.folder]
+
+
+def test_what_is_forgotten_is_reported_anew(qtbot, make_job):  # noqa: F811
+    job, reported = make_job(steps=3), []
+    job.start()
+    watch = JobWatch(lambda: [job.folder])
+    watch.reported.connect(lambda status, events: reported.append((status.state, len(events))))
+    watch.start()
+    try:
+        qtbot.waitUntil(lambda: bool(reported) and reported[-1][0] is JobState.DONE, timeout=20_000)
+        said = sum(events for _, events in reported)
+        reported.clear()
+        watch.forget()
+        qtbot.waitUntil(lambda: bool(reported), timeout=20_000)
+    finally:
+        watch.close()
+    assert reported[0][0] is JobState.DONE
+    assert reported[0][1] <= said, "all at once: of progress the last"

@@ -76,6 +76,11 @@ class JobWatch(QObject):
         """Look no more, until `start`; what the jobs do is not changed."""
         self._timer.stop()
 
+    def forget(self) -> None:
+        """Report every job anew at the next look, as somebody else wants to know, or of other jobs."""
+        self._looking = None  # nobody wants to know what it finds
+        self._jobs, self._statuses = {}, {}
+
     def close(self) -> None:
         """Look never again."""
         self._timer.stop()

@@ -72,6 +72,7 @@ class Workbench:
         return list(reversed(self.session.project.runs)) if self.session.is_open else []
 
     def _opened(self, project: object) -> None:
+        self.watch.forget()
         self.watch.start()
 
 
