@@ -125,6 +125,38 @@ def test_a_job_that_waits_is_queued_and_can_be_stopped(make_slurm_job: Callable[
     assert (cluster / "cancelled").exists()
 
 
+def test_a_job_that_waits_is_stopped_by_one_who_opens_its_folder_later(
+    make_slurm_job: Callable[..., Job], cluster: Path
+):
+    (cluster / "hold").touch()
+    job = make_slurm_job(steps=5)
+    job.start()
+    wait_for(job, "queued")
+    Job(job.folder).stop()  # as a command does, which has asked Slurm nothing before
+    assert (cluster / "cancelled").exists()
+    assert wait_for(job).state == "stopped"
+
+
+def test_an_sbatch_that_failed_while_nobody_looked_is_told_and_the_job_can_be_resumed(
+    make_slurm_job: Callable[..., Job], cluster: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (cluster / "refuse").touch()
+    job = make_slurm_job(steps=5)
+    job.start()
+    wait_for(job)
+    monkeypatch.setattr("napari_tokenunify.jobs.job.exit_code", lambda _: None)  # known to its starter alone
+    later = Job(job.folder)
+    status = later.poll()
+    assert (status.state, status.reason) == (
+        "crashed",
+        "sbatch has ended without a job number; the log says why. Resume to submit it again.",
+    )
+    (cluster / "refuse").unlink()
+    (cluster / "hold").touch()
+    later.resume()
+    wait_for(later, "queued")
+
+
 def test_a_slurm_that_does_not_answer_is_asked_again(make_slurm_job: Callable[..., Job], cluster: Path):
     (cluster / "hold").touch()
     (cluster / "down").touch()

@@ -46,7 +46,7 @@ def sentence_of_end(folder: RunFolder, launch: dict[str, Any], story: Story) -> 
     launcher_lives = launch.get("host") == this_host() and find(launch) is not None
     if worker:
         if worker.get("host") != this_host():
-            return _silence(worker, story.last_sign)
+            return _silence(worker, story.last_sign or launch.get("time", 0.0))  # it may have said nothing yet
         if find(worker) is not None:
             return None
         code = exit_code(launch)  # asked for only now: before, it may still have lived

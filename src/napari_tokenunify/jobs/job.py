@@ -142,6 +142,7 @@ class Job:
         if self.poll().state.final:
             return
         self._files.write_control("stop")
+        self._slurm.wait()  # `poll` has asked it: a job that waits there has no worker that could hear of this
         if self._slurm.state == "PENDING":
             self._slurm.cancel()
 
@@ -229,7 +230,12 @@ class Job:
     def _ask_slurm(self) -> str | None:
         if self._slurm.number is None:
             code = exit_code(self._launch)
-            return f"sbatch failed (exit code {code}); the log says why." if code else None
+            if code:
+                return f"sbatch failed (exit code {code}); the log says why."
+            is_gone = self._launch.get("host") == this_host() and find(self._launch) is None
+            if is_gone and self._slurm.number is None:  # looked at again: it may have been told just now
+                return "sbatch has ended without a job number; the log says why. Resume to submit it again."
+            return None
         self._slurm.ask()
         if self._slurm.state == "PENDING":
             self._story.state, self._story.reason = JobState.QUEUED, f"Slurm job {self._slurm.number} waits its turn."

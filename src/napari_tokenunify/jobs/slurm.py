@@ -94,6 +94,11 @@ class SlurmJob:
             self._question = threading.Thread(target=self._enquire, args=(self.number,), daemon=True)
             self._question.start()
 
+    def wait(self) -> None:
+        """Wait until Slurm has answered what it was asked last, or has had its time to; not in a window's thread."""
+        if self._question is not None:
+            self._question.join(_PATIENCE_S)
+
     def cancel(self) -> None:
         """Tell Slurm to end it."""
         if self.number is not None:
