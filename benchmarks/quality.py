@@ -65,7 +65,7 @@ class Network:
     @property
     def knows_labels(self) -> bool:
         """Whether it was trained on labels before."""
-        return self.card is not None and (0, 0, 0) not in self.card.network.offsets
+        return self.card is not None and not self.card.network.is_pretrained
 
     @property
     def is_unet(self) -> bool:
@@ -109,7 +109,7 @@ def build(name: str, seed: int) -> Network:
     if name in NETWORK_PRESETS and name not in installed_models():
         return Network(build_network(NETWORK_PRESETS[name]), NETWORK_PRESETS[name].offsets, None)
     module, card = load_checkpoint(find_model(name))
-    if (0, 0, 0) in card.network.offsets:  # only pre-trained
+    if card.network.is_pretrained:
         from napari_tokenunify.train.starting import with_new_outputs
 
         module = with_new_outputs(module, DEFAULT_OFFSETS)

@@ -106,7 +106,7 @@ def why_not(network: str, labels: str, found: DataSet, data: Path) -> str:
             card = read_card(find_model(network))
         except ModelError as error:
             return str(error)
-    if labels in UNTRAINED and card and (0, 0, 0) in card.network.offsets:
+    if labels in UNTRAINED and card and card.network.is_pretrained:
         return "as the model was only pre-trained"
     if labels == "resampled" and card and not voxel_size_mismatch(found.voxel_size_nm, card.voxel_size_nm):
         return "as the voxel size is the model's own"

@@ -73,3 +73,9 @@ def test_a_value_of_the_wrong_kind_is_refused(values):
 
 def test_every_setting_is_explained():
     assert all(len(field.description or "") > 40 for field in NetworkConfig.model_fields.values())
+
+
+def test_a_network_that_predicts_the_voxel_itself_is_only_pretrained():
+    tiny = NETWORK_PRESETS["tiny"]
+    assert not tiny.is_pretrained
+    assert tiny.replace(offsets=((0, 0, 0),)).is_pretrained

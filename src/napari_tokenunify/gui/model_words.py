@@ -78,15 +78,10 @@ def network_in_use(state: ProjectState) -> tuple[str, bool]:
         card = read_card(find_model(chosen))
     except ModelError as error:
         return html.escape(str(error)), False
-    if is_pretrained(card):
+    if card.network.is_pretrained:
         return f"{html.escape(short_name(chosen))} was only pre-trained: train from it in the step Train.", False
     words = scores_words(card)
     return f"Network: <b>{html.escape(short_name(chosen))}</b>" + (f" ({words})" if words else ""), True
-
-
-def is_pretrained(card: ModelCard) -> bool:
-    """Return whether a network predicts grey values, and no affinities yet."""
-    return (0, 0, 0) in card.network.offsets
 
 
 def scores_words(card: ModelCard) -> str:
@@ -118,7 +113,7 @@ def _made_of(card: ModelCard) -> str:
 
 
 def _pretrained_words(card: ModelCard) -> str:
-    if not is_pretrained(card):
+    if not card.network.is_pretrained:
         return ""
     recipe = card.history[-1].settings.get("recipe") if card.history else None
     return "pre-trained without labels" + (f" by the recipe {html.escape(short_name(str(recipe)))}" if recipe else "")

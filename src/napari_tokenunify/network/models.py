@@ -194,7 +194,7 @@ def _store(
     yield Progress(1, 2, f"writing {name}")
     if voxel_size_nm:
         module.config = module.config.replace(voxel_size_nm=voxel_size_nm)
-    what = _PRETRAINED if module.config.offsets == ((0, 0, 0),) else ""
+    what = _PRETRAINED if module.config.is_pretrained else ""
     card = report.card or ModelCard(network=module.config, source=path.name, description=what)
     out = models_folder() / name
     head = report.head or _head_beside(path)

@@ -101,6 +101,11 @@ class NetworkConfig(Config):
         return len(self.offsets)
 
     @property
+    def is_pretrained(self) -> bool:
+        """Whether it predicts the voxel itself, as pre-training does: it knows grey values, and no boundaries yet."""
+        return (0, 0, 0) in self.offsets
+
+    @property
     def total_stride(self) -> Triple:
         """How many voxels (z, y, x) make one position at the coarsest stage; a crop of multiples wastes nothing."""
         z, y, x = zip(*self.strides, strict=True)

@@ -57,7 +57,6 @@ if TYPE_CHECKING:
     from napari_tokenunify.data.volume import Volume
     from napari_tokenunify.events import Event
     from napari_tokenunify.geometry import VoxelSize
-    from napari_tokenunify.network.presets import NetworkConfig
     from napari_tokenunify.network.tokenunify import TokenUnify
     from napari_tokenunify.train.parts import Parts
     from napari_tokenunify.train.place_scores import SegmentScores
@@ -238,7 +237,7 @@ def _start(config: FinetuneConfig, data: _Data) -> Generator[Event, None, _Start
     """Load the network, and settle what it is shown and which of its parts learn."""
     network, card, trained = yield from _network(config, data.volume)
     seen, how = yield from _resampled(config, data, card.voxel_size_nm, trained=trained)
-    labelled = trained and not is_pretrained(card.network)
+    labelled = trained and not card.network.is_pretrained
     parts, why = choose_parts_for(config, labelled=labelled, known_pairs=seen.known_pairs)
     yield Message(f"{describe(parts)} Chosen {why}.")
     intensity, sentence = _intensity(data.volume, card)
@@ -278,7 +277,7 @@ def _network(config: FinetuneConfig, volume: Volume) -> Generator[Event, None, t
     network, card = load_checkpoint(find_model(model))
     if config.model == "auto":
         yield Message(f"It starts from {model}.")
-    if is_pretrained(card.network):
+    if card.network.is_pretrained:
         encoder = config.transfer == "encoder"
         network = with_new_outputs(network, DEFAULT_OFFSETS, new_decoder=encoder)
         new = "decoder, as the old one has learnt to paint grey values" if encoder else "last layer for affinities"
@@ -303,11 +302,6 @@ def _resampled(
     summary = summarise(annotations)
     known = _known_pairs(config, summary)
     return replace(data, volume=volume, annotations=annotations, known_pairs=known, sections=summary.sections), how
-
-
-def is_pretrained(network: NetworkConfig) -> bool:
-    """Tell whether a network was trained without labels alone: its output is the image itself."""
-    return (0, 0, 0) in network.offsets
 
 
 def _task(
@@ -354,7 +348,7 @@ def _run_id(config: FinetuneConfig, card: ModelCard, data: _Data, how: Resamplin
     """Return a hash over everything that decides which steps are taken."""
     chosen = config.model_dump(mode="json", exclude={*_FREE_TO_CHANGE, "resample", "transfer"})
     parts = [chosen, card.weights_sha256, *data.hashes, *([] if how is None else how.after)]
-    if config.transfer == "encoder" and is_pretrained(card.network):
+    if config.transfer == "encoder" and card.network.is_pretrained:
         parts.append(config.transfer)
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 

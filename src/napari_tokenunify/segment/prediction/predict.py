@@ -57,7 +57,7 @@ def predict(config: PredictConfig) -> Generator[Event, None, dict[str, Any]]:
     volume = open_volume(config.volume, parse_voxel_size(config.voxel_size) if config.voxel_size else None)
     device = choose_device(config.device)
     network, card = load_checkpoint(find_model(config.model))
-    if (0, 0, 0) in card.network.offsets:
+    if card.network.is_pretrained:
         raise ModelError(f"{config.model}: was only pre-trained and gives no affinities yet; fine-tune it first.")
     before = {} if config.overwrite else _settings_before(config.out)
     intensity, sentence = _intensity(volume, card, before)
