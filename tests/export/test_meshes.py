@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from napari_tokenunify.errors import SegmentError
-from napari_tokenunify.export import Mesh, meshes, segment_mesh
+from napari_tokenunify.export import Mesh, fragment_shapes, segment_mesh
 from napari_tokenunify.segment import Segmentation
 from napari_tokenunify.segment.region_graph import region_graph
 
@@ -32,7 +32,7 @@ def segmentation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Segmentatio
     ids[ball & (x >= 42)] = 2
     ids[20, 70, :] = ROD
     ids[:4, :7, 60:] = CORNER
-    monkeypatch.setattr(meshes, "_BLOCK", (8, 16, 32))
+    monkeypatch.setattr(fragment_shapes, "_BLOCK", (8, 16, 32))
     return made(tmp_path / "s", ids)
 
 

@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from itertools import product
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from bioimage_cpp.mesh import marching_cubes
 
 from napari_tokenunify.errors import SegmentError
-from napari_tokenunify.geometry import Box
+from napari_tokenunify.export.fragment_shapes import FragmentShapes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable
 
     from numpy.typing import NDArray
 
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
     from napari_tokenunify.segment.segmentation import Segmentation
 
 MOST_VOXELS: Final = 16_000_000
-_BLOCK: Final = (64, 256, 256)
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +47,11 @@ class Mesh:
 
 
 def segment_mesh(
-    segmentation: Segmentation, segment: int, table: NDArray[np.uint64] | None = None, max_voxels: int = MOST_VOXELS
+    segmentation: Segmentation,
+    segment: int,
+    table: NDArray[np.uint64] | None = None,
+    max_voxels: int = MOST_VOXELS,
+    shapes: FragmentShapes | None = None,
 ) -> Mesh:
     """Return the surface of a segment, by marching cubes (bioimage-cpp, after scikit-image).
 
@@ -66,8 +68,9 @@ def segment_mesh(
         Segment of each fragment; by default as agglomerated.
     max_voxels : int
         Largest number of voxels of the box around the segment; where it has more, steps of two, four, ... voxels are
-        taken together, along the finest axes first. A larger value gives a finer mesh and takes
-        more memory.
+        taken together, along the finest axes first. A larger value gives a finer mesh and takes more memory.
+    shapes : FragmentShapes, optional
+        Of this segmentation; what it has kept is not read again.
 
     Returns
     -------
@@ -81,19 +84,18 @@ def segment_mesh(
     """
     table = segmentation.table if table is None else table
     members = np.flatnonzero(table == np.uint64(segment)) if segment > 0 else np.empty(0, np.int64)
-    boxes = segmentation.boxes[members]
-    boxes = boxes[boxes[:, 3] > 0]
-    if not len(boxes):
+    members = members[segmentation.boxes[members, 3] > 0]
+    if not len(members):
         raise SegmentError(f"There is no segment {segment} at this threshold: pick one that is shown.")
     size = segmentation.voxel_size_nm or (1.0, 1.0, 1.0)
+    boxes = segmentation.boxes[members]
     start, stop = boxes[:, :3].min(axis=0), boxes[:, 3:].max(axis=0)
     step = _step(stop - start, size, max_voxels)
-    inside = np.zeros(len(table), np.uint64)
-    inside[members] = 1
-    coarse = _coarse(segmentation, inside, boxes, Box(_triple(start), _triple(stop)), step)
-    vertices, faces, _, _ = marching_cubes(coarse, 0.5, allow_degenerate=False)
-    first = start + (np.array(step) - 1) / 2 + segmentation.origin  # middle of a coarse voxel
-    places = (first + (vertices - 1.0) * step) * size  # 1: the rim
+    first, last = start // step, -(-stop // step)  # cells, counted from the first voxel of the segmentation
+    pieces = (shapes or FragmentShapes()).occupied(segmentation, members.tolist(), step)
+    vertices, faces, _, _ = marching_cubes(_coarse(pieces, first, last - first), 0.5, allow_degenerate=False)
+    middle = (np.array(step) - 1) / 2 + segmentation.origin  # of the first cell
+    places = ((vertices - 1.0 + first) * step + middle) * size  # 1: the rim
     return Mesh(places.astype(np.float32), faces.astype(np.int32), step)
 
 
@@ -106,35 +108,13 @@ def _step(extent: NDArray[Any], size: tuple[float, float, float], most: int) -> 
     return step[0], step[1], step[2]
 
 
-def _coarse(
-    segmentation: Segmentation, inside: NDArray[np.uint64], boxes: NDArray[np.int32], box: Box, step: Triple
-) -> NDArray[np.float32]:
-    """Return 1 where a step holds a voxel of the segment, 0 elsewhere, and a rim of 0 that closes the surface.
-
-    Read are the blocks that its fragments touch.
-    """
-    extent = [-(-n // s) + 2 for n, s in zip(box.shape, step, strict=True)]
-    coarse = np.zeros(extent, np.float32)
-    block = _triple([-(-n // s) * s for n, s in zip(_BLOCK, step, strict=True)])
-    for place in sorted(set(_places(boxes - np.tile(box.start, 2), block))):
-        low = [p * n for p, n in zip(place, block, strict=True)]
-        high = [min(a + n, whole) for a, n, whole in zip(low, block, box.shape, strict=True)]
-        part = Box(_triple(low), _triple(high)).shifted(box.start)
-        voxels = segmentation.fragments.read(part.slices, inside)
-        lacking = [(0, -n % s) for n, s in zip(voxels.shape, step, strict=True)]
-        voxels = np.pad(voxels, lacking) if np.any(lacking) else voxels
-        z, y, x = (n // s for n, s in zip(voxels.shape, step, strict=True))
-        pooled = voxels.reshape(z, step[0], y, step[1], x, step[2]).max(axis=(1, 3, 5))
-        first = [a // s + 1 for a, s in zip(low, step, strict=True)]
-        coarse[tuple(slice(a, a + n) for a, n in zip(first, (z, y, x), strict=True))] = pooled
+def _coarse(pieces: Iterable[tuple[Triple, NDArray[np.bool_]]], first: Triple, cells: Triple) -> NDArray[np.float32]:
+    """Return 1 where a step holds a voxel of the segment, 0 elsewhere, and a rim of 0 that closes the surface."""
+    coarse = np.zeros([n + 2 for n in cells], np.float32)
+    for start, mask in pieces:
+        at = tuple(slice(a - b + 1, a - b + 1 + n) for a, b, n in zip(start, first, mask.shape, strict=True))
+        coarse[at][mask] = 1
     return coarse
-
-
-def _places(boxes: NDArray[np.int32], block: Triple) -> Iterator[Triple]:
-    """Yield the blocks (z, y, x) that boxes touch; some several times."""
-    first, last = boxes[:, :3] // block, (boxes[:, 3:] - 1) // block
-    for (z0, y0, x0), (z1, y1, x1) in zip(first.tolist(), last.tolist(), strict=True):
-        yield from product(range(z0, z1 + 1), range(y0, y1 + 1), range(x0, x1 + 1))
 
 
 def _triple(values: Any) -> Triple:

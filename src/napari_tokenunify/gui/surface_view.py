@@ -10,8 +10,10 @@ from napari.utils.colormaps import Colormap
 from psygnal import Signal
 from qtpy.QtCore import QTimer
 
+from napari_tokenunify.export.fragment_shapes import FragmentShapes
 from napari_tokenunify.gui.background import Background
 from napari_tokenunify.gui.project_layers import SURFACE
+from napari_tokenunify.segment.segmentation import SPEC
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
 
 _ASLANT: Final = (-10.0, 35.0, 60.0)  # degrees; straight from the front a solid looks flat
 _VOXELS: Final = 3_000_000  # of a mesh; about as many as a viewer turns smoothly
-_KEPT: Final = 16  # surfaces
 
 
 class SurfaceView:
@@ -57,6 +58,7 @@ class SurfaceView:
         self._point: tuple[float, ...] = ()
         self._looks: dict[str, Any] = {}
         self._colours: list[Any] = []
+        self._shapes: tuple[Path | None, int, FragmentShapes] = None, 0, FragmentShapes()
         self._work = Background(None)
         self._work.done.connect(self._add)
         self._work.failed.connect(self._fail)
@@ -102,7 +104,8 @@ class SurfaceView:
             "axis_labels": segments.axis_labels,
             "metadata": dict(segments.metadata),
         }
-        self._work.start(lambda: [_mesh(folder, segment, members) for segment in ids])
+        shapes = self._shapes_of(folder)
+        self._work.start(lambda: [_mesh(folder, segment, members, shapes) for segment in ids])
         self.changed.emit()
 
     def back(self) -> None:
@@ -111,6 +114,13 @@ class SurfaceView:
         if self._viewer.dims.ndisplay == 3:
             self._viewer.dims.ndisplay = 2
         self.changed.emit()
+
+    def _shapes_of(self, folder: Path) -> FragmentShapes:
+        """Return what is kept of the fragments in a folder; another segmentation may have come to lie there."""
+        made = (folder / SPEC).stat().st_mtime_ns
+        if self._shapes[:2] != (folder, made):
+            self._shapes = folder, made, FragmentShapes()
+        return self._shapes[2]
 
     def _add(self, meshes: list[Mesh]) -> None:
         viewer = self._viewer
@@ -165,27 +175,13 @@ class SurfaceView:
         self.changed.emit()
 
 
-def _mesh(folder: Path, segment: int, table: NDArray[np.uint64]) -> Mesh:
+def _mesh(folder: Path, segment: int, table: NDArray[np.uint64], shapes: FragmentShapes) -> Mesh:
     """Make a surface; in the thread, with a segmentation of its own, as the window reads from the other one."""
     from napari_tokenunify.export.meshes import segment_mesh  # here, as they load a compiler
     from napari_tokenunify.proofread import open_edited
     from napari_tokenunify.segment import Segmentation
-    from napari_tokenunify.segment.segmentation import SPEC
 
-    members = np.flatnonzero(table == np.uint64(segment))
-    made = (folder / SPEC).stat().st_mtime_ns  # another segmentation may have come to lie there
-    key = (folder, made, members.tobytes())  # the same fragments have the same surface, whatever they are called
-    mesh = _MADE.pop(key, None)
-    if mesh is None:
-        found = Segmentation.open(folder)
-        if len(table) != found.nodes + 1:  # fragments were divided
-            found = open_edited(folder)
-        mesh = segment_mesh(found, segment, table, _VOXELS)
-    _MADE[key] = mesh
-    while len(_MADE) > _KEPT:
-        _MADE.pop(next(iter(_MADE)))
-    return mesh
-
-
-_MADE: Final[dict[tuple[Path, int, bytes], Mesh]] = {}
-"""Surfaces by their fragments, the last used last."""
+    found = Segmentation.open(folder)
+    if len(table) != found.nodes + 1:  # fragments were divided
+        found = open_edited(folder)
+    return segment_mesh(found, segment, table, _VOXELS, shapes)
