@@ -60,3 +60,13 @@ def test_every_command_of_the_manifest_is_used_and_named_after_a_file():
         module, _, function = command["python_name"].partition(":")
         path = SOURCE.parent / Path(*module.split(".")).with_suffix(".py")
         assert re.search(rf"^(def|class) {function}\(", path.read_text(), re.MULTILINE)
+
+
+def test_the_reference_has_all_that_the_rooms_offer():
+    reference = (ROOT / "docs" / "api.md").read_text()
+    listed = re.findall(r"automodule:: (\S+)\n   :members:(.*)", reference)
+    named = {name for _, names in listed for name in re.findall(r"\w+", names)}
+    named |= {name for module, names in listed if not names for name in vars(import_module(module))}
+    rooms = ("data", "network", "segment", "train", "proofread", "export", "jobs")
+    offered = {name for room in rooms for name in import_module(f"napari_tokenunify.{room}").__all__}
+    assert offered - named == {"scan"}  # a folder, of which selective_scan is named

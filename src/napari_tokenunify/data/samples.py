@@ -328,3 +328,4 @@ SAMPLES: dict[str, Sample] = {
         ),
     )
 }
+"""Real volumes that can be fetched and the synthetic ones, by name."""

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 LossKind = Literal["mse", "bce", "dice", "focal"]
+"""Weighted squared error as in the paper, cross-entropy, Dice, or focal loss (Lin et al. 2017)."""
 
 _SHARES: Final = (0.05, 0.99)  # of joined pairs: the weights of a rare class end at 19 (joined) and 99 (apart)
 _CROP_AXES: Final = (1, 2, 3, 4)

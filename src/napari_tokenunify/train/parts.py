@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 Parts = Literal["all", "decoder", "head", "adapters"]
+"""What of a network learns; adapters are of low rank, beside weights that stay."""
 
 RANK: Final = 4
 
