@@ -6,7 +6,6 @@ a script calls `poll`, a window has a thread for it and passes on to `take` what
 
 from __future__ import annotations
 
-import math
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -27,11 +26,11 @@ from napari_tokenunify.config import (
 )
 from napari_tokenunify.errors import ProjectError, TokenUnifyError
 from napari_tokenunify.export.formats import FORMATS
-from napari_tokenunify.geometry import Box, parse_voxel_size, voxel_size_mismatch
+from napari_tokenunify.geometry import parse_voxel_size
 from napari_tokenunify.jobs import Job, JobSpec, JobState
-from napari_tokenunify.network.card import read_card
-from napari_tokenunify.network.installed import find_model, installed_models, suggested_model
+from napari_tokenunify.network.installed import installed_models, suggested_model
 from napari_tokenunify.network.presets import NETWORK_PRESETS
+from napari_tokenunify.predictions import would_replace
 from napari_tokenunify.project import Project, ProjectState
 from napari_tokenunify.segmentations import (
     OpenSegmentation,
@@ -212,8 +211,21 @@ class Session:
         """How the project's jobs stood when somebody looked last, in the order of their making."""
         return tuple(self._statuses[folder] for folder in self._jobs if folder in self._statuses)
 
-    def new_project(self, folder: Path, volume: str, voxel_size: str | None = None) -> None:
+    def new_project(
+        self, folder: Path, volume: str, voxel_size: str | None = None, opened: Volume | None = None
+    ) -> None:
         """Make a project for a volume and open it.
+
+        Parameters
+        ----------
+        folder : Path
+            Where it is to be.
+        volume : str
+            Address of the image.
+        voxel_size : str, optional
+            z,y,x in nm, where the file does not say it.
+        opened : Volume, optional
+            The volume, if it is open already; opening may take long where it lies far away.
 
         Raises
         ------
@@ -222,15 +234,21 @@ class Session:
         ProjectError
             If there is a project already, or it cannot be written.
         """
-        opened = data.open_volume(volume, parse_voxel_size(voxel_size) if voxel_size else None)
+        opened = opened or data.open_volume(volume, parse_voxel_size(voxel_size) if voxel_size else None)
         Project.create(
             folder, ProjectState(volume=volume, voxel_size=voxel_size, model=suggested_model(opened.voxel_size_nm))
         )
-        self.open_project(folder)
-        self._volume = opened
+        self.open_project(folder, opened)
 
-    def open_project(self, folder: Path) -> None:
+    def open_project(self, folder: Path, opened: Volume | None = None) -> None:
         """Open a project: results are shown again, and how jobs ended meanwhile is told once one looks at them.
+
+        Parameters
+        ----------
+        folder : Path
+            Of the project.
+        opened : Volume, optional
+            Its volume, if that is open already; else it is opened once it is asked for.
 
         Raises
         ------
@@ -243,7 +261,7 @@ class Session:
                 self._project.save()
             except ProjectError as error:  # gone meanwhile: no reason not to open another
                 self.said.emit(str(error), "warning")
-        self._open(Project(folder, self._soon))
+        self._open(Project(folder, self._soon), opened)
 
     def close(self) -> None:
         """Close the edits; they are on the disk already."""
@@ -324,20 +342,9 @@ class Session:
     def predict_config(self, **changes: Any) -> PredictConfig:
         """Return the settings of the next prediction; it goes on with what is there, if that has the same settings."""
         config = self._config("predict", PredictConfig, changes)
-        return config if "overwrite" in changes else config.replace(overwrite=self._would_replace(config))
-
-    def larger_prediction(self, config: PredictConfig) -> Box | None:
-        """Return the box of the affinities that a prediction would replace, where that is larger than its own."""
-        from napari_tokenunify.segment import open_affinities
-
-        if not config.overwrite:
-            return None
-        try:
-            there = Box.parse(str(open_affinities(Path(config.out)).settings.get("box", "")))
-            own = Box.parse(config.box) if config.box else Box.whole(self.volume.shape)
-        except TokenUnifyError:  # damaged, or from elsewhere: of no use to her
-            return None
-        return there if math.prod(there.shape) > math.prod(own.shape) else None
+        if "overwrite" in changes:
+            return config
+        return config.replace(overwrite=would_replace(config, lambda: self.volume))
 
     def segment_config(self, **changes: Any) -> SegmentConfig:
         """Return the settings of the next segmentation; one that was edited is kept, and the next lies beside it."""
@@ -435,29 +442,6 @@ class Session:
             raise TypeError(f"{stage} takes a {type(made).__name__}")
         return made
 
-    def _would_replace(self, config: PredictConfig) -> bool:
-        """Whether there are affinities of another network, box or volume where a prediction would write."""
-        from napari_tokenunify.segment import open_affinities
-
-        path = Path(config.out)
-        if not path.exists():
-            return False
-        try:
-            there = open_affinities(path).settings
-            card = read_card(find_model(config.model))
-            box = config.box or str(Box.whole(self.volume.shape))
-            own, trained = self.volume.voxel_size_nm, card.voxel_size_nm
-            is_resampled = config.resample and own and trained and voxel_size_mismatch(own, trained)
-            wanted = {
-                "volume": self.volume.uri,
-                "box": box,
-                "weights_sha256": card.weights_sha256,
-                "network_voxel_size_nm": list(trained or ()) if is_resampled else None,
-            }
-        except TokenUnifyError:  # damaged, or no network: what is wrong is said when the job starts
-            return True
-        return any(there.get(name) != value for name, value in wanted.items())
-
     def _free_export(self, suffix: str) -> Path:
         """Return where the next export goes if nobody says otherwise; each export that was started has a number."""
         folder = self.project.folder / "exports"
@@ -466,10 +450,10 @@ class Session:
             number += 1
         return folder / f"segments-{number}{suffix}"
 
-    def _open(self, project: Project) -> None:
+    def _open(self, project: Project, volume: Volume | None) -> None:
         self._moved = None
         self._open_one.close()
-        self._project, self._volume = project, None
+        self._project, self._volume = project, volume
         self._jobs, self._statuses = {}, {}
         for folder in project.runs:
             try:

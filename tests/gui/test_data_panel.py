@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from threading import Event, get_ident
+
 import dask.array as da
 import numpy as np
 import pytest
@@ -48,9 +50,14 @@ def press(qtbot, button):
     qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
 
 
-def drop(panel, path):
+def read(qtbot, panel, *paths):
+    panel.open_path(*paths)
+    qtbot.waitUntil(panel.file.isEnabled, timeout=10_000)
+
+
+def drop(panel, *paths):
     data = QMimeData()
-    data.setUrls([QUrl.fromLocalFile(str(path))])
+    data.setUrls([QUrl.fromLocalFile(str(path)) for path in paths])
     event = QDropEvent(
         QPoint(5, 5).toPointF(),
         Qt.DropAction.CopyAction,
@@ -80,6 +87,7 @@ def test_a_new_project_is_checked_by_itself_and_a_finding_leads_to_its_section(
     panel = open_panel()
     monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: (str(tmp_path / "raw.npy"), ""))
     panel.file.menu().actions()[0].trigger()
+    qtbot.waitUntil(panel.file.isEnabled, timeout=10_000)
     started(qtbot, panel, tmp_path / "p.tokenunify")
     checked(qtbot, panel)
     texts = [panel.check.findings.item(row).text() for row in range(panel.check.findings.count())]
@@ -93,7 +101,7 @@ def test_a_new_project_is_checked_by_itself_and_a_finding_leads_to_its_section(
 def test_what_was_checked_is_shown_again_and_not_computed_again(open_panel, image, qtbot, tmp_path, monkeypatch):
     np.save(tmp_path / "raw.npy", image)
     panel = open_panel()
-    panel.open_path(str(tmp_path / "raw.npy"))
+    read(qtbot, panel, str(tmp_path / "raw.npy"))
     started(qtbot, panel, tmp_path / "p.tokenunify")
     checked(qtbot, panel)
     before = panel.check.findings.count()
@@ -101,7 +109,7 @@ def test_what_was_checked_is_shown_again_and_not_computed_again(open_panel, imag
     monkeypatch.setattr("napari_tokenunify.data.check_volume", lambda volume: pytest.fail("was computed again"))
     again = open_panel()
     drop(again, tmp_path / "p.tokenunify")
-    assert again.session.is_open
+    qtbot.waitUntil(lambda: again.session.is_open, timeout=10_000)
     assert again.check.findings.count() == before
     assert again.check.button.text() == "&Check the data again"
 
@@ -109,7 +117,7 @@ def test_what_was_checked_is_shown_again_and_not_computed_again(open_panel, imag
 def test_the_check_can_be_run_again_by_its_button(open_panel, image, qtbot, tmp_path):
     np.save(tmp_path / "raw.npy", image)
     panel = open_panel()
-    panel.open_path(str(tmp_path / "raw.npy"))
+    read(qtbot, panel, str(tmp_path / "raw.npy"))
     started(qtbot, panel, tmp_path / "p.tokenunify")
     checked(qtbot, panel)
     (tmp_path / "p.tokenunify" / "check.json").write_text("torn")
@@ -132,6 +140,7 @@ def test_a_voxel_size_that_is_not_known_is_asked_for_where_one_looks(open_panel,
     panel = open_panel()
     assert not panel.start.isEnabled()
     drop(panel, tmp_path / "raw.npy")
+    qtbot.waitUntil(panel.file.isEnabled, timeout=10_000)
     assert panel.image.currentText() == "raw"
     assert not panel.start.isEnabled()
     assert "give it, or tick" in panel.hint.text()
@@ -154,7 +163,7 @@ def test_a_voxel_size_that_is_not_known_is_asked_for_where_one_looks(open_panel,
 def test_what_the_file_says_of_the_voxel_size_stays_as_exact_as_it_is(open_panel, image, qtbot, tmp_path):
     np.savez(tmp_path / "raw.npz", raw=image, meta='{"voxel_size_nm": [40.123456789, 4, 4]}')
     panel = open_panel()
-    panel.open_path(str(tmp_path / "raw.npz"))
+    read(qtbot, panel, str(tmp_path / "raw.npz"))
     assert panel.voxel_size.text() == "40.1235,4,4"
     started(qtbot, panel, tmp_path / "p.tokenunify", size="")
     assert panel.session.volume.voxel_size_nm == (40.123456789, 4, 4)
@@ -185,7 +194,7 @@ def test_a_file_with_levels_is_used_where_it_lies(open_panel, qtbot, tmp_path):
 
     write_sample(tmp_path / "s.zarr", synthetic_em(shape=(16, 256, 256)))
     panel = open_panel()
-    panel.open_path(str(tmp_path / "s.zarr"))
+    read(qtbot, panel, str(tmp_path / "s.zarr"))
     assert panel.viewer.layers["s"].multiscale
     started(qtbot, panel, tmp_path / "p.tokenunify", size="")
     assert panel.session.volume.shape == (16, 256, 256)
@@ -218,6 +227,7 @@ def test_a_project_that_is_there_is_opened_and_keeps_its_image(open_panel, image
     other.folder.setText(str(tmp_path / "p.tokenunify"))
     assert other.start.text().replace("&", "") == "Open this project"
     press(qtbot, other.start)
+    qtbot.waitUntil(lambda: other.session.is_open, timeout=10_000)
     checked(qtbot, other)
     assert other.session.project.folder == tmp_path / "p.tokenunify"
     np.testing.assert_array_equal(np.load(tmp_path / "p.tokenunify" / "image.npy"), image)
@@ -229,14 +239,14 @@ def test_a_project_is_proposed_beside_the_one_that_an_image_lies_in(open_panel, 
     started(qtbot, panel, tmp_path / "p.tokenunify")
     checked(qtbot, panel)
     other = open_panel()
-    other.open_path(str(tmp_path / "p.tokenunify" / "image.npy"))
+    read(qtbot, other, str(tmp_path / "p.tokenunify" / "image.npy"))
     assert other.folder.text() == str(tmp_path / "image.tokenunify")
 
 
 def test_every_field_can_be_reached_by_keyboard(open_panel, image, qtbot, tmp_path):
     np.save(tmp_path / "raw.npy", image)
     panel = open_panel()
-    panel.open_path(str(tmp_path / "raw.npy"))
+    read(qtbot, panel, str(tmp_path / "raw.npy"))
     panel.voxel_size.setText("40,4,4")
     seen, widget = [], panel.file
     for _ in range(30):
@@ -245,3 +255,61 @@ def test_every_field_can_be_reached_by_keyboard(open_panel, image, qtbot, tmp_pa
         widget = widget.nextInFocusChain()
     wanted = [panel.file, panel.image, panel.voxel_size, panel.folder, panel.start, panel.open]
     assert [widget for widget in seen if widget in wanted][: len(wanted)] == wanted
+
+
+def test_the_window_goes_on_while_an_image_is_opened(open_panel, image, qtbot, tmp_path, monkeypatch):
+    from napari_tokenunify.gui import opening
+
+    np.save(tmp_path / "raw.npy", image)
+    panel = open_panel()
+    read(qtbot, panel, str(tmp_path / "raw.npy"))
+    far_away, inner, window = Event(), opening.open_volume, get_ident()
+
+    def slowly(*args):
+        assert get_ident() != window
+        far_away.wait(10)
+        return inner(*args)
+
+    monkeypatch.setattr(opening, "open_volume", slowly)
+    monkeypatch.setattr("napari_tokenunify.data.open_volume", slowly)
+    panel.folder.setText(str(tmp_path / "p.tokenunify"))
+    panel.voxel_size.setText("40,4,4")
+    press(qtbot, panel.start)
+    assert panel.start.text() == "Opening..."
+    assert not panel.start.isEnabled()
+    assert not panel.session.is_open
+    far_away.set()
+    qtbot.waitUntil(lambda: panel.session.is_open, timeout=10_000)
+    assert panel.session.volume.shape == SHAPE
+    checked(qtbot, panel)
+    again = open_panel()
+    drop(again, tmp_path / "p.tokenunify")
+    qtbot.waitUntil(lambda: again.session.is_open, timeout=10_000)
+    assert again.session.volume.shape == SHAPE
+
+
+def test_several_files_may_be_dropped_and_one_that_is_no_image_is_told(open_panel, image, qtbot, tmp_path):
+    from napari.utils.notifications import notification_manager
+
+    np.save(tmp_path / "raw.npy", image)
+    np.save(tmp_path / "more.npy", image)
+    (tmp_path / "torn.npy").write_bytes(b"torn")
+    panel = open_panel()
+    before = len(notification_manager.records)
+    drop(panel, tmp_path / "torn.npy", tmp_path / "raw.npy", tmp_path / "more.npy")
+    qtbot.waitUntil(panel.file.isEnabled, timeout=10_000)
+    assert [layer.name for layer in panel.viewer.layers] == ["raw", "more"]
+    assert any("torn.npy" in str(record.message) for record in notification_manager.records[before:])
+
+
+def test_a_project_whose_image_is_gone_is_opened_and_says_so(open_panel, image, qtbot, tmp_path):
+    np.save(tmp_path / "raw.npy", image)
+    panel = open_panel()
+    read(qtbot, panel, str(tmp_path / "raw.npy"))
+    started(qtbot, panel, tmp_path / "p.tokenunify")
+    checked(qtbot, panel)
+    (tmp_path / "raw.npy").unlink()
+    other = open_panel()
+    drop(other, tmp_path / "p.tokenunify")
+    qtbot.waitUntil(lambda: other.session.is_open, timeout=10_000)
+    assert "raw.npy" in other.about.text()

@@ -13,6 +13,7 @@ from napari_tokenunify.config import SegmentConfig
 from napari_tokenunify.gui.project_layers import PICKED, SEGMENTS, SURFACE, ProjectLayers
 from napari_tokenunify.gui.segment_panel import SegmentPanel
 from napari_tokenunify.jobs import JobState
+from napari_tokenunify.predictions import larger_box
 from napari_tokenunify.segment import segment, write_affinities
 from napari_tokenunify.session import Session
 from tests.gui.questions import answer
@@ -369,4 +370,4 @@ def test_a_smaller_prediction_replaces_a_larger_one_only_if_the_user_says_so(
         assert len([s for s in session.jobs if s.stage == "predict"]) == made
         assert session.state.box == (None if made == 1 else "0:8,0:32,0:32")
     qtbot.waitUntil(lambda: (session.poll(), session.jobs[-1].state.final)[1], timeout=PATIENCE_MS)
-    assert session.larger_prediction(session.predict_config(box=None)) is None, "everything is no less"
+    assert larger_box(session.predict_config(box=None), session.volume) is None, "everything is no less"

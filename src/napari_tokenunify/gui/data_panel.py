@@ -22,19 +22,22 @@ from qtpy.QtWidgets import (
 )
 
 from napari_tokenunify import data
-from napari_tokenunify.errors import ConfigError, TokenUnifyError, VolumeError
+from napari_tokenunify.errors import ConfigError, TokenUnifyError
 from napari_tokenunify.geometry import parse_voxel_size
 from napari_tokenunify.gui.background import Background
 from napari_tokenunify.gui.data_check import DataCheck
-from napari_tokenunify.gui.kept_layers import file_of, in_memory, keep_array
+from napari_tokenunify.gui.kept_layers import array_of, file_of, in_memory
 from napari_tokenunify.gui.listening import listen
+from napari_tokenunify.gui.opening import NewProject, open_image, open_volume_of
 from napari_tokenunify.gui.readers import read
-from napari_tokenunify.project import SUFFIX, check_place, kept_in, project_around
+from napari_tokenunify.project import SUFFIX, check_place, project_around
 
 if TYPE_CHECKING:
     from napari import Viewer
+    from napari.types import LayerData
     from qtpy.QtGui import QDragEnterEvent, QDropEvent
 
+    from napari_tokenunify.data import Volume
     from napari_tokenunify.geometry import VoxelSize
     from napari_tokenunify.project import Project
     from napari_tokenunify.session import Session
@@ -62,8 +65,8 @@ class DataPanel(QWidget):
         self._viewer, self._session = viewer, session
         self._filled_in = ""  # for which layer; what the user has changed stays
         self._from_file = ""  # the voxel size as the file itself says it
-        self._begin_with = ("", Path())  # what the project is made of, once the image is kept
-        self._looking, self._keeping = Background(self), Background(self)
+        self._looking, self._reading = Background(self), Background(self)
+        self._beginning, self._opening = Background(self), Background(self)
         self._make_choices()
         self._lay_out()
         self._connect()
@@ -126,18 +129,28 @@ class DataPanel(QWidget):
         self.start.clicked.connect(self._start)
         self.open.clicked.connect(self._open)
         self._looking.done.connect(self._looked)
-        self._keeping.done.connect(self._begin)
-        self._keeping.failed.connect(self._not_kept)
+        self._reading.done.connect(self._add_layers)
+        self._reading.failed.connect(self._fail)
+        self._beginning.done.connect(self._begin)
+        self._opening.done.connect(self._go_on)
+        for work in (self._beginning, self._opening):
+            work.failed.connect(self._fail)
         for event in ("inserted", "removed", "renamed"):
             getattr(self._viewer.layers.events, event).connect(self._list_images)
         listen(self._session.project_opened, self._opened)
 
-    def open_path(self, path: str) -> None:
-        """Open a project folder, or anything else as layers, of which the first image is chosen."""
-        if (Path(path) / "project.json").exists():
-            self._open_project(Path(path))
-            return
-        for layer_data in read(path):
+    def open_path(self, *paths: str) -> None:
+        """Open a project folder, or all else as layers, of which the first image is chosen; in a thread."""
+        projects = [Path(path) for path in paths if (Path(path) / "project.json").exists()]
+        if projects:
+            self._open_project(projects[0])
+        else:
+            self._reading.start(lambda: read(list(paths)))
+            self._say_what_is_missing()
+
+    def _add_layers(self, found: list[LayerData]) -> None:
+        self._say_what_is_missing()
+        for layer_data in found:
             if layer_data[0] is None:
                 continue
             layer = self._viewer.add_layer(Layer.create(*layer_data))
@@ -153,9 +166,9 @@ class DataPanel(QWidget):
     def dropEvent(self, event: QDropEvent | None) -> None:
         """Open what is dropped."""
         dropped = None if event is None else event.mimeData()
-        for url in dropped.urls() if dropped is not None else ():
-            if url.isLocalFile():
-                self.open_path(url.toLocalFile())
+        paths = [url.toLocalFile() for url in dropped.urls() if url.isLocalFile()] if dropped is not None else []
+        if paths:
+            self.open_path(*paths)
 
     def _open_file(self) -> None:
         chosen, _ = QFileDialog.getOpenFileName(self, "Open an image")
@@ -227,9 +240,13 @@ class DataPanel(QWidget):
         self.hint.setVisible(bool(problem))
         if not self._session.is_open:
             self.about.setText(_START if chosen else _OPEN)
-        there, ready = self._existing(), bool(chosen) and not problem and not self._keeping.busy
-        self.start.setText("St&art project" if there is None else "Ope&n this project")
-        self.start.setEnabled(ready if there is None else not self._is_open(there))
+        there, busy = self._existing(), self._beginning.busy or self._opening.busy
+        self.start.setText("Opening..." if busy else "St&art project" if there is None else "Ope&n this project")
+        ready = bool(chosen) and not problem if there is None else not self._is_open(there)
+        self.start.setEnabled(ready and not busy)
+        self.open.setEnabled(not busy)
+        self.file.setText("Opening..." if self._reading.busy else "&Open image")
+        self.file.setEnabled(not self._reading.busy)
 
     def _existing(self) -> Path | None:
         """Return the project that the folder's field names, if it is there."""
@@ -240,7 +257,7 @@ class DataPanel(QWidget):
         return self._session.is_open and self._session.project.folder == folder
 
     def _start(self) -> None:
-        """Make a project: at once for a file, else once the image is kept; or open the one that is there."""
+        """Make a project once its image is open, and kept if it is in no file; or open the one that is there."""
         folder = Path(self.folder.text().strip()).expanduser()
         if self._existing() is not None:
             self._open_project(folder)
@@ -248,37 +265,31 @@ class DataPanel(QWidget):
         try:
             layer = self._viewer.layers[self.image.currentText()]
             address = file_of(layer)
-            if address is not None and _can_be_opened(address, layer):
-                self._begin_with = (layer.name, folder)
-                self._begin(address)
-                return
-            array = in_memory(layer)
+            array = in_memory(layer) if address is None else array_of(layer)
             check_place(folder)
         except TokenUnifyError as error:
             show_error(str(error))
         except KeyError:
             show_error("The layer is not there any more: choose another image.")
         else:
-            self._begin_with = (layer.name, folder)
-            self._keeping.start(lambda: keep_array(array, kept_in(folder, "image.npy")))
+            size = self.voxel_size.text().strip()
+            new = NewProject(layer.name, folder, size if size and size != self._from_file else None)
+            self._beginning.start(lambda: open_image(new, address, array))
             self._say_what_is_missing()
-            self.about.setText("Keeping the image in the project...")
 
-    def _begin(self, address: str) -> None:
-        """Open the new project of an image that is in a file now."""
-        name, folder = self._begin_with
+    def _begin(self, found: tuple[NewProject, str, Volume]) -> None:
+        """Open the new project of an image that is open now."""
+        new, address, volume = found
         self._say_what_is_missing()
-        size = self.voxel_size.text().strip()
-        if name in self._viewer.layers:
-            self._viewer.layers[name].metadata.setdefault("tokenunify", {})["uri"] = address
+        if new.layer in self._viewer.layers:
+            self._viewer.layers[new.layer].metadata.setdefault("tokenunify", {})["uri"] = address
         try:
-            self._session.new_project(folder, address, size if size and size != self._from_file else None)
+            self._session.new_project(new.folder, address, new.voxel_size, volume)
         except TokenUnifyError as error:
             show_error(str(error))
 
-    def _not_kept(self, problem: str) -> None:
+    def _fail(self, problem: str) -> None:
         self._say_what_is_missing()
-        self.about.setText(problem)
         show_error(problem)
 
     def _open(self) -> None:
@@ -289,8 +300,14 @@ class DataPanel(QWidget):
             self._open_project(Path(chosen))
 
     def _open_project(self, folder: Path) -> None:
+        self._opening.start(lambda: open_volume_of(folder))
+        self._say_what_is_missing()
+
+    def _go_on(self, found: tuple[Path, Volume | None]) -> None:
+        """Open a project whose volume is open now."""
+        self._say_what_is_missing()
         try:
-            self._session.open_project(folder)
+            self._session.open_project(*found)
         except TokenUnifyError as error:
             show_error(str(error))
 
@@ -313,19 +330,6 @@ def _place_of(source: str | None) -> Path:
         return Path.home()
     path = Path(source.split("::")[0]).resolve()
     return (project_around(path) or path).parent
-
-
-def _can_be_opened(address: str, layer: Image) -> bool:
-    """Whether we can open a layer's file; if not, but the layer is in memory, that can be kept."""
-    try:
-        data.open_volume(address)
-    except VolumeError:
-        try:
-            in_memory(layer)
-        except ConfigError:
-            return True  # the error of the file says more
-        return False
-    return True
 
 
 def _voxel_size_nm(layer: Image) -> VoxelSize | None:

@@ -53,12 +53,20 @@ def in_memory(layer: Image | Labels) -> NDArray[Any]:
     ConfigError
         If it has not three axes, or lies in no memory.
     """
-    data = finest(layer)
-    if not isinstance(data, np.ndarray) or data.ndim != 3:
+    array = array_of(layer)
+    if array is None:
         raise ConfigError(
             f"{layer.name}: is neither opened from a file nor a 3-D array (z, y, x) in memory: save it to a file, open "
             "that, and choose it here."
         )
+    return array
+
+
+def array_of(layer: Image | Labels) -> NDArray[Any] | None:
+    """Return the array (z, y, x) of a layer, of a kind that can be kept; None if it is not in memory."""
+    data = finest(layer)
+    if not isinstance(data, np.ndarray) or data.ndim != 3:
+        return None
     return data.astype(np.uint8) if data.dtype in {np.dtype(bool), np.dtype(np.int8)} else data
 
 

@@ -30,6 +30,7 @@ from napari_tokenunify.gui.pick_panel import PickPanel
 from napari_tokenunify.gui.threshold_fit import ThresholdFit
 from napari_tokenunify.gui.view_box import visible_box
 from napari_tokenunify.jobs import JobState
+from napari_tokenunify.predictions import larger_box
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -189,7 +190,7 @@ class SegmentPanel(QWidget):
     def _predict(self, box: str | None, **more: Any) -> None:
         try:
             self._be_free("predict")
-            larger = self._session.larger_prediction(self._session.predict_config(box=box))
+            larger = larger_box(self._session.predict_config(box=box), self._session.volume)
             if larger is not None and not _may_replace(larger, self):
                 return
             self._session.change(box=box)
