@@ -1,4 +1,4 @@
-"""Fit the chances of the queue of likely errors: the numbers `_WEIGHTS` of `napari_tokenunify.proofread.suggestions`.
+"""Fit the chances of the queue of likely errors: the numbers `_WEIGHTS` of `napari_tokenunify.proofread.error_chance`.
 
 Needs affinities of labelled sections that the network was not trained on, as `benchmarks/proofreading.py` does; the
 numbers in the package are those of fib25_train_test, trained on sections 0 to 49:

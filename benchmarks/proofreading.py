@@ -48,7 +48,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from napari_tokenunify.proofread.suggestions import Decision, Suggestion
+    from napari_tokenunify.proofread.error_chance import Decision
+    from napari_tokenunify.proofread.suggestions import Suggestion
 
     Order = Callable[[Suggestions], NDArray[np.int64]]
 

@@ -9,7 +9,8 @@ import pytest
 
 from napari_tokenunify.metrics import variation_of_information
 from napari_tokenunify.proofread.constraints import Constraints, as_keys
-from napari_tokenunify.proofread.suggestions import Decision, entropy_change, moderated, suggest
+from napari_tokenunify.proofread.error_chance import Decision
+from napari_tokenunify.proofread.suggestions import entropy_change, suggest
 from tests.proofread.test_contacts import make_graph, random_case
 
 BIG = 50_000
@@ -195,15 +196,6 @@ def test_without_contacts_there_is_nothing_to_suggest():
     assert len(found) == 0
     assert found.edits_left() == 0
     assert list(found) == []
-
-
-@pytest.mark.parametrize("affinity", [0.03, 0.3, 0.5, 0.8, 0.99])
-@pytest.mark.parametrize("width", [0.0, 0.5, 2.0])
-def test_a_moderated_affinity_is_the_mean_under_a_gaussian_around_its_logit(affinity: float, width: float):
-    spread = 2 * width * affinity * (1 - affinity)
-    found = moderated(np.array([affinity]), np.array([spread]))
-    around = np.log(affinity / (1 - affinity)) + width * np.random.default_rng(0).standard_normal(200_000)
-    assert 1 / (1 + np.exp(-found[0])) == pytest.approx((1 / (1 + np.exp(-around))).mean(), abs=0.02)
 
 
 @pytest.mark.parametrize(("table", "mean", "kind"), [(ALL_IN_ONE, 0.9, "split"), (np.arange(6), 0.1, "merge")])

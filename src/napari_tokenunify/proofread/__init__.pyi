@@ -6,6 +6,7 @@ from .correction import corrected as corrected
 from .edited import EditedSegmentation as EditedSegmentation
 from .edited import open_edited as open_edited
 from .edits import Edit as Edit
+from .error_chance import Decision as Decision
 from .history import Branch as Branch
 from .history import History as History
 from .joining import Conflict as Conflict
@@ -23,7 +24,6 @@ from .segment_list import place_of_fragment as place_of_fragment
 from .segment_list import place_of_segment as place_of_segment
 from .shape_signs import contact_place as contact_place
 from .split import Sides as Sides
-from .suggestions import Decision as Decision
 from .suggestions import Suggestion as Suggestion
 from .suggestions import Suggestions as Suggestions
 from .suggestions import suggest as suggest

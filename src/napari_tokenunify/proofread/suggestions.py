@@ -3,22 +3,19 @@
 The consequence of a merge or split of two sides of a and b voxels is the change of entropy,
 ((a + b) log(a + b) - a log a - b log b) / n bits: just so much the variation of information falls where the edit is
 right, and rises where it is wrong. A look at a place is worth the chance of an error times the consequence, over the
-expected effort: to say no takes half of what an edit takes. The chance comes from a logistic model of the contact: its
-mean affinity, its size and the size of the smaller side. So what is joined by a thin bridge is likely an error, and so
-is a small side that is left alone beside a broad contact. Where a network was asked in several orientations, an
-affinity on which its answers differ counts as less sure. The answers of the user shift the model (maximum a
-posteriori), so that it adapts to network and tissue.
+expected effort: to say no takes half of what an edit takes. The chance comes from `error_chance`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from napari_tokenunify.proofread.constraints import Constraints
-from napari_tokenunify.proofread.contacts import between_segments, sure_mean, within_segments
+from napari_tokenunify.proofread.contacts import between_segments, within_segments
+from napari_tokenunify.proofread.error_chance import Decision, features_of, same_neuron, smaller_sides, weights_after
 from napari_tokenunify.proofread.shape_signs import Ends, reason_for
 
 if TYPE_CHECKING:
@@ -27,49 +24,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_tokenunify.proofread.contacts import Contacts, Cuts, Graph
-
-    Kind = Literal["merge", "split"]
+    from napari_tokenunify.proofread.error_chance import Kind
 
 MOST: Final = 100_000
 WORTH_VOXELS: Final = 1000
 
-# Chance that both sides are one neuron: 1, logit of the mean affinity, log2 pairs of voxels, log2 voxels of the smaller
-# side. Fitted to FIB-25 (training_sample2, z 54..125; network trained on z < 50) by benchmarks/fit_suggestions.py.
-_WEIGHTS: Final = {"merge": (-0.22, 2.87, 0.18, -0.28), "split": (1.92, 4.31, 0.76, -0.76)}
-_FIRMNESS: Final = (0.5, 2.0, 20.0, 20.0)  # of each against answers, 1 / variance
 _NO: Final = 0.5  # effort of a rejection; an edit, which is looked at once more, drawn and kept, is 1
-
-
-@dataclass(frozen=True)
-class Decision:
-    """The answer to a suggestion, in plain values, so that it can be kept.
-
-    Attributes
-    ----------
-    kind : "merge" or "split"
-        What was suggested.
-    accepted : bool
-        Whether it was done.
-    fragments : tuple of int
-        Where the two sides touch most.
-    largest : tuple of int
-        The largest fragment of each side.
-    count, mean : float
-        Pairs of voxels of the contact, and their mean affinity.
-    voxels : int
-        Size of the smaller side.
-    spread : float
-        How much the answers to several orientations differ at the contact.
-    """
-
-    kind: Kind
-    accepted: bool
-    fragments: tuple[int, int]
-    largest: tuple[int, int]
-    count: float
-    mean: float
-    voxels: int
-    spread: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,7 +117,7 @@ class Suggestions:
     def __init__(self, graph: Graph, table: NDArray[np.uint64], ends: Ends | None, ranked: _Ranked) -> None:
         self._graph, self._table, self._ends, self._ranked = graph, table, ends, ranked
         self.score, self.change, self.chance = ranked.score, ranked.change, ranked.chance
-        self.is_split, self.voxels = ranked.is_split, _smaller(ranked.contacts)
+        self.is_split, self.voxels = ranked.is_split, smaller_sides(ranked.contacts)
 
     def __len__(self) -> int:
         """Return how many there are."""
@@ -194,7 +154,7 @@ class Suggestions:
     def features(self) -> NDArray[np.float64]:
         """What the chance of each is made of: 1, logit of the mean affinity, log2 of pairs and of voxels, (N, 4)."""
         contacts = self._ranked.contacts
-        return _features(contacts.count, contacts.mean, contacts.spread, self.voxels)
+        return features_of(contacts.count, contacts.mean, contacts.spread, self.voxels)
 
     def edits_left(self, voxels: float = WORTH_VOXELS) -> int:
         """Estimate how many more edits are worth their while.
@@ -268,10 +228,10 @@ def suggest(
     is_free = np.flatnonzero(~locked[table[cuts.order[cuts.contacts.sides[:, 0]]]])
     cuts = replace(cuts, contacts=cuts.contacts[is_free])
     ends = None if boxes is None else Ends(boxes)
-    same = _same(merges, _weights("merge", decided))
+    same = same_neuron(merges, weights_after("merge", decided))
     if ends is not None:
         same = ends.complete(same, merges.sides, table)
-    wrong = 1 - _same(cuts.contacts, _weights("split", decided))
+    wrong = 1 - same_neuron(cuts.contacts, weights_after("split", decided))
     return Suggestions(graph, table, ends, _ranked(graph, table, (merges, same), (cuts, wrong), most))
 
 
@@ -348,75 +308,3 @@ def _known(constraints: Constraints, decided: Sequence[Decision]) -> tuple[NDArr
         np.concatenate([constraints.must, np.array(together, np.uint64).reshape(-1, 2)]),
         np.concatenate([constraints.cannot, np.array(apart, np.uint64).reshape(-1, 2)]),
     )
-
-
-def moderated(sure: NDArray[np.float64], spread: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the logit of affinities, drawn to 0 where the answers to several orientations differ.
-
-    It is the logit of their mean under a Gaussian of that width around the logit (MacKay 1992, The evidence framework
-    applied to classification networks, Neural Computation 4).
-
-    Parameters
-    ----------
-    sure : ndarray of float64, shape (N,)
-        Affinities in 0..1, never 0 or 1.
-    spread : ndarray of float64, shape (N,)
-        Twice the standard deviation of the answers, 0..1.
-
-    Returns
-    -------
-    ndarray of float64, shape (N,)
-    """
-    width = spread / 2 / (sure * (1 - sure))
-    logit: NDArray[np.float64] = np.log(sure / (1 - sure)) / np.sqrt(1 + np.pi / 8 * width**2)
-    return logit
-
-
-def _smaller(contacts: Contacts) -> NDArray[np.int64]:
-    """Return the voxels of the smaller side of each."""
-    smaller: NDArray[np.int64] = contacts.sizes.min(axis=1, initial=np.iinfo(np.int64).max)
-    return smaller
-
-
-def _features(
-    count: NDArray[np.float64], mean: NDArray[np.float64], spread: NDArray[np.float64], voxels: NDArray[np.int64]
-) -> NDArray[np.float64]:
-    logit = moderated(sure_mean(count, mean), spread)
-    smaller = np.log2(np.maximum(voxels, 1))
-    return np.stack([np.ones(len(count)), logit, np.log2(np.maximum(count, 1)), smaller], axis=1)
-
-
-def _same(contacts: Contacts, weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the chance that both sides are one neuron."""
-    return _logistic(_features(contacts.count, contacts.mean, contacts.spread, _smaller(contacts)) @ weights)
-
-
-def _weights(kind: Kind, decided: Sequence[Decision]) -> NDArray[np.float64]:
-    """Return the model's weights after some answers: the likeliest, under a Gaussian around those it starts with."""
-    start, firmness = np.array(_WEIGHTS[kind]), np.array(_FIRMNESS)
-    answers = [answer for answer in decided if answer.kind == kind]
-    if not answers:
-        return start
-    features = _features(
-        np.array([answer.count for answer in answers]),
-        np.array([answer.mean for answer in answers]),
-        np.array([answer.spread for answer in answers]),
-        np.array([answer.voxels for answer in answers]),
-    )
-    same = np.array([answer.accepted == (kind == "merge") for answer in answers], np.float64)
-
-    def misfit(weights: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        """Return the negative log posterior, which has one minimum, and its slope."""
-        logit, away = features @ weights, weights - start
-        value = np.logaddexp(0, logit).sum() - same @ logit + firmness @ away**2 / 2
-        return float(value), features.T @ (_logistic(logit) - same) + firmness * away
-
-    from scipy.optimize import minimize  # here, as a window that has no answers yet should not wait for it
-
-    likeliest: NDArray[np.float64] = minimize(misfit, start, jac=True, method="BFGS").x  # plain Newton steps run away
-    return likeliest
-
-
-def _logistic(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    chance: NDArray[np.float64] = 1 / (1 + np.exp(-np.clip(values, -30, 30)))
-    return chance
