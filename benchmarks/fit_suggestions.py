@@ -1,6 +1,6 @@
 """Fit the chances of the queue of likely errors: the numbers `_WEIGHTS` of `napari_tokenunify.proofread.error_chance`.
 
-Needs affinities of labelled sections that the network was not trained on, as `benchmarks/proofreading.py` does; the
+Needs affinities of labelled sections that the network was not trained on, as `benchmarks/suggestions.py` does; the
 numbers in the package are those of fib25_train_test, trained on sections 0 to 49:
 
     napari-tokenunify finetune --volume raw.npy --annotations labels.npy --model small --minutes 22 --out run
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import proofreading
+import suggestions
 from scipy.optimize import minimize
 
 if TYPE_CHECKING:
@@ -35,9 +35,9 @@ RIDGE = 1e-3
 KINDS = ("merge", "split")
 
 
-def looked_at(start: proofreading.Start) -> Iterator[tuple[Suggestions, proofreading.Proofreader]]:
+def looked_at(start: suggestions.Start) -> Iterator[tuple[Suggestions, suggestions.Proofreader]]:
     """Yield the queue now and then along the course of proofreading."""
-    reader = proofreading.Proofreader(start, start.table.copy())
+    reader = suggestions.Proofreader(start, start.table.copy())
     for answer in range(ANSWERS + 1):
         queue = reader.queue()
         if not len(queue):
@@ -47,7 +47,7 @@ def looked_at(start: proofreading.Start) -> Iterator[tuple[Suggestions, proofrea
         reader.answer(queue[0])
 
 
-def candidates(queue: Suggestions, reader: proofreading.Proofreader, kind: str) -> Found:
+def candidates(queue: Suggestions, reader: suggestions.Proofreader, kind: str) -> Found:
     """Return the features (N, 4), whether both sides are one neuron, and how much each counts."""
     rows = np.flatnonzero(queue.is_split == (kind == "split"))
     same = []
@@ -78,9 +78,9 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=54, help="section that they begin at")
     parser.add_argument("--last", type=int, default=126, help="section after their last")
     options = parser.parse_args()
-    affinities = proofreading.read_affinities(options.affinities)
+    affinities = suggestions.read_affinities(options.affinities)
     found: dict[str, list[Found]] = {kind: [] for kind in KINDS}
-    for start in proofreading.starts(affinities, slice(options.first, options.last)):
+    for start in suggestions.starts(affinities, slice(options.first, options.last)):
         for queue, reader in looked_at(start):
             for kind in KINDS:
                 found[kind].append(candidates(queue, reader, kind))

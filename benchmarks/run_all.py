@@ -13,7 +13,7 @@ Of several runs with `--store` the worst ratio is kept, so that a busy machine a
 after a change that makes things faster, remove the old lines first.
 
 What needs data or a screen that is not there is skipped with a word. Quality is measured by `segmentation.py` and
-`proofreading.py`.
+`suggestions.py`.
 """
 
 from __future__ import annotations
@@ -59,6 +59,7 @@ BENCHMARKS = {
     ),
     "agglomerate": Benchmark("--rounds 3 --sections 30"),
     "segment": Benchmark("table slice"),
+    "proofread": Benchmark("--side 60 --edits 100 --undone 1000"),
     "open_volume": Benchmark("--gigabytes 1"),
     "gui": Benchmark(None, screen=True),
 }

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from data_set import fitting, testing_part, training_part
-from proofreading import ORDERS, Start, boxes_of, followed
 from quality import (
     Judge,
     agglomerated,
@@ -28,6 +27,7 @@ from quality import (
     tuned,
     tuning_pieces,
 )
+from suggestions import ORDERS, Start, boxes_of, followed
 
 from napari_tokenunify.config import AgglomerateConfig, Config
 from napari_tokenunify.data.volume import Volume

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from napari_tokenunify.errors import ProofreadError
@@ -56,6 +57,28 @@ def test_going_back_in_time_is_redone_step_by_step(history: History):
     history.go_to(names[1])
     assert history.path_to(names[3]) == names[:4]
     assert [history.redo().uuid for _ in range(3)] == names[2:]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_what_lies_ahead_is_what_redo_makes(history: History, seed: int):
+    chance = np.random.default_rng(seed)
+    for number in range(60):
+        step = chance.integers(4)
+        if step == 0:
+            add(history, str(number))
+        elif step == 1:
+            history.undo()
+        elif step == 2:
+            history.redo()
+        else:
+            history.go_to(chance.choice([edit.uuid for edit in history.all_edits()] or [None]))
+    here = history.head
+    ahead = history.ahead_of(here)
+    made = iter(lambda: history.redo(), None)
+    assert ahead == [edit.uuid for edit in made]
+    if here is not None:
+        history.go_to(here)
+        assert history.ahead_of(here) == ahead
 
 
 def test_a_history_is_as_it_was_when_it_is_opened_again(history: History, tmp_path: Path):

@@ -13,7 +13,7 @@ from qtpy.QtWidgets import QHBoxLayout, QLabel, QListView, QPushButton, QVBoxLay
 from napari_tokenunify import proofread  # its names load when they are used: the panel opens without
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from napari_tokenunify.geometry import Triple
     from napari_tokenunify.gui.editing import Editing
@@ -76,7 +76,7 @@ class Standing:
     statistics: Statistics
 
 
-def look_back(proofreading: Proofreading, known: Mapping[str, Row], path: Sequence[str]) -> Standing:
+def look_back(proofreading: Proofreading, known: Mapping[str, Row]) -> Standing:
     """Return how the history stands; in a thread.
 
     Parameters
@@ -85,18 +85,11 @@ def look_back(proofreading: Proofreading, known: Mapping[str, Row], path: Sequen
         Whose history.
     known : mapping
         Rows that were made before.
-    path : sequence of str
-        What was shown before: as long as the head is on it, edits after it can be made again.
     """
     history, in_force = proofreading.history, proofreading.in_force
-    ahead = tuple(path)
-    if ahead[: len(in_force)] != in_force or not set(ahead) <= known.keys():
-        tips = [branch.tip for branch in history.branches() if branch.is_current]
-        ahead = tuple(history.path_to(tips[-1])) if tips else in_force
-    if ahead[: len(in_force)] != in_force:
-        ahead = in_force
-    rows = {**known, **{uuid: as_row(history[uuid]) for uuid in ahead if uuid not in known}}
-    return Standing(rows, ahead, len(in_force), proofreading.statistics())
+    path = (*in_force, *history.ahead_of(in_force[-1] if in_force else None))
+    rows = {**known, **{uuid: as_row(history[uuid]) for uuid in path if uuid not in known}}
+    return Standing(rows, path, len(in_force), proofreading.statistics())
 
 
 def as_row(edit: Edit) -> Row:
@@ -163,8 +156,7 @@ class EditHistory(QWidget):
     def refresh(self, _: object = None) -> None:
         """Look at the history again."""
         known = {} if self._standing is None else self._standing.rows
-        path = () if self._standing is None else self._standing.path
-        self._editing.ask(self, lambda p: look_back(p, known, path), self._show)
+        self._editing.ask(self, lambda p: look_back(p, known), self._show)
 
     def forget(self) -> None:
         """Show nothing: there is another segmentation."""

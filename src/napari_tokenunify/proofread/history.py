@@ -38,6 +38,11 @@ _PATH: Final = """
         SELECT :head, 0
         UNION ALL SELECT edits.parent, depth + 1 FROM path JOIN edits USING (uuid) WHERE edits.parent IS NOT NULL
     )"""
+_AHEAD: Final = """
+    WITH RECURSIVE ahead(uuid, depth) AS (
+        SELECT redo, 0 FROM edits WHERE uuid = :head
+        UNION ALL SELECT edits.redo, depth + 1 FROM ahead JOIN edits USING (uuid)
+    )"""
 
 
 @dataclass(frozen=True)
@@ -132,6 +137,11 @@ class History:
         """Return the names of the edits that lead to one, from the first."""
         query = f"{_PATH} SELECT uuid FROM path ORDER BY depth DESC"
         return [row[0] for row in self._all(query, head=uuid or _ROOT)][1:]
+
+    def ahead_of(self, uuid: str | None) -> list[str]:
+        """Return the names of the edits that `redo` would make after one, the next first."""
+        query = f"{_AHEAD} SELECT uuid FROM ahead WHERE uuid IS NOT NULL ORDER BY depth"
+        return [row[0] for row in self._all(query, head=uuid or _ROOT)]
 
     def active(self) -> list[Edit]:
         """Return the edits that are in force, from the first to the head."""

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Final, Self
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
 
-    from napari_tokenunify.proofread.edits import Edit
+    from napari_tokenunify.proofread.edits import Kind
 
 _BREAK: Final = timedelta(minutes=5)  # between two edits; longer ones do not count as work
 
@@ -37,12 +38,11 @@ class Statistics:
     edits_per_hour: float
 
     @classmethod
-    def of(cls, edits: Sequence[Edit]) -> Self:
-        """Count edits, which are in the order of their making."""
+    def of(cls, edits: Sequence[tuple[Kind, datetime]]) -> Self:
+        """Count edits, of which the kind and the time are given in the order of their making."""
         kinds: dict[str, int] = {}
-        for edit in edits:
-            kinds[edit.kind] = kinds.get(edit.kind, 0) + 1
-        times = [edit.time for edit in edits]
-        gaps = [b - a for a, b in pairwise(times) if timedelta() <= b - a <= _BREAK]
+        for kind, _ in edits:
+            kinds[kind] = kinds.get(kind, 0) + 1
+        gaps = [b - a for (_, a), (_, b) in pairwise(edits) if timedelta() <= b - a <= _BREAK]
         hours = sum(gaps, timedelta()).total_seconds() / 3600
         return cls(len(edits), kinds, hours, len(gaps) / hours if hours else 0.0)

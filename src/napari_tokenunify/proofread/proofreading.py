@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from threading import RLock
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from napari_tokenunify.segment.segmentation import EDITS, Segmentation
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -30,6 +31,15 @@ if TYPE_CHECKING:
     from napari_tokenunify.proofread.edits import Edit, FragmentCut, Kind, Place
     from napari_tokenunify.proofread.planning import Shown
     from napari_tokenunify.segment.fragment_store import StoredFragments
+
+
+class _Applied(NamedTuple):
+    """An edit in force, without what it weighs."""
+
+    uuid: str
+    kind: Kind
+    time: datetime
+    change: Change
 
 
 class Proofreading:
@@ -55,7 +65,7 @@ class Proofreading:
         self.segmentation, self.history, self.author = segmentation, history, author
         self._lock = RLock()
         self._whole = FragmentGraph.of(segmentation)
-        self._applied: list[tuple[str, Change]] = []
+        self._applied: list[_Applied] = []
         self._divided: list[Edit] = []
         self._bases: dict[float | None, NDArray[np.uint64]] = {}
         self._corrected: dict[float | None, Corrected] = {}  # of the threshold that was shown last
@@ -340,14 +350,15 @@ class Proofreading:
 
     def statistics(self) -> Statistics:
         """Count the edits in force."""
-        return Statistics.of(self.history.active())
+        with self._lock:
+            return Statistics.of([(applied.kind, applied.time) for applied in self._applied])
 
     # What is in force
 
     @property
     def in_force(self) -> tuple[str, ...]:
         """Names of the edits in force, from the first."""
-        return tuple(uuid for uuid, _ in self._applied)
+        return tuple(applied.uuid for applied in self._applied)
 
     @property
     def divided(self) -> tuple[FragmentCut, ...]:
@@ -356,31 +367,34 @@ class Proofreading:
 
     @property
     def _head(self) -> str | None:
-        return self._applied[-1][0] if self._applied else None
+        return self._applied[-1].uuid if self._applied else None
 
     def _apply(self, edit: Edit) -> None:
         change = self.constraints.changed_by(edit)
         self.constraints = self.constraints.after(change)
-        self._applied.append((edit.uuid, change))
+        self._applied.append(_Applied(edit.uuid, edit.kind, edit.time, change))
         self._touched.append(change.touched)
         if edit.division is not None:
             self._divided = [*self._divided, edit]
             self._rebuild()
 
     def _revert(self) -> None:
-        uuid, change = self._applied.pop()
-        self.constraints = self.constraints.before(change)
-        self._touched.append(change.touched)
-        if self._divided and self._divided[-1].uuid == uuid:
+        last = self._applied.pop()
+        self.constraints = self.constraints.before(last.change)
+        self._touched.append(last.change.touched)
+        if self._divided and self._divided[-1].uuid == last.uuid:
             self._divided = self._divided[:-1]
             self._rebuild()
 
     def _follow(self) -> None:
         """Show what the history says, should its head have been moved elsewhere."""
-        wanted = self.history.path_to(self.history.head)
+        head = self.history.head
+        if head == self._head:  # what leads to an edit never changes
+            return
+        wanted = self.history.path_to(head)
         same = 0
-        for (uuid, _), other in zip(self._applied, wanted, strict=False):
-            if uuid != other:
+        for applied, other in zip(self._applied, wanted, strict=False):
+            if applied.uuid != other:
                 break
             same += 1
         while len(self._applied) > same:

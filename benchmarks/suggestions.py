@@ -12,7 +12,7 @@ fib25_train_test z >= 130, ids of 100 voxels or more, with the affinities of a n
 - watershed  NeuroProof's supervoxels as they are
 - own        the project's fragments, agglomerated with the default settings
 
-    python benchmarks/proofreading.py --affinities affinities.zarr --plot docs/images/proofreading.png
+    python benchmarks/suggestions.py --affinities affinities.zarr --plot docs/images/proofreading.png
 
 `--affinities` is what `predict --box 130:250,0:250,0:250` makes, or a .npy file of uint8 (c, z, y, x) of these
 sections. `--first 54 --last 126` scores other sections, e.g. to choose the weights of the ranking on.
