@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from napari_tokenunify.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 Triple = tuple[int, int, int]
 VoxelSize = tuple[float, float, float]  # nm, z y x
 
 _BOX = re.compile(r"(-?\d+):(-?\d+),(-?\d+):(-?\d+),(-?\d+):(-?\d+)")
+
+
+def as_triple(values: Iterable[Any]) -> Triple:
+    """Return three whole numbers (z, y, x), of an array, a list or JSON, as a tuple of int."""
+    z, y, x = (int(value) for value in values)
+    return z, y, x
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import numpy as np
 
 from napari_tokenunify.data.label_blocks import filled_boxes
 from napari_tokenunify.data.volume import Volume
-from napari_tokenunify.geometry import Box, Triple, VoxelSize
+from napari_tokenunify.geometry import Box, Triple, VoxelSize, as_triple
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -55,7 +55,7 @@ class Resampling:
         for low, high, by, n in zip(box.start, box.stop, self.factors, shape, strict=True):
             start.append(min(math.floor(low / by), n - 1))
             stop.append(max(min(math.ceil(high / by), n), start[-1] + 1))
-        return Box(_triple(start), _triple(stop))
+        return Box(as_triple(start), as_triple(stop))
 
     def needed(self, box: Box, shape: Triple) -> Box:
         """Return the voxels from before that `values` needs for a box from after; `shape` is that of all before."""
@@ -64,7 +64,7 @@ class Resampling:
             reach = max(by, 1.0)
             start.append(min(max(0, math.floor((low + 0.5) * by - reach)), n - 1))
             stop.append(max(min(math.ceil((high - 0.5) * by + reach), n), start[-1] + 1))
-        return Box(_triple(start), _triple(stop))
+        return Box(as_triple(start), as_triple(stop))
 
     def values(self, values: NDArray[Any], given: Box, wanted: Box) -> NDArray[np.float32]:
         """Return grey values or affinities in a box from after.
@@ -157,7 +157,7 @@ class _Ids:
                 wanted.start, wanted.stop, self.how.factors, self.volume.shape, self.shape, strict=True
             )
         ]
-        start, stop = (_triple([line.span[end] for line in lines]) for end in (0, 1))
+        start, stop = (as_triple([line.span[end] for line in lines]) for end in (0, 1))
         block = self.volume.read(Box(start, stop))
         ids = block[np.ix_(*(line.middles - line.span[0] for line in lines))]
         if not self.spread or ids.all() or not block.any():
@@ -214,12 +214,12 @@ def _chunks(chunks: Triple, how: Resampling) -> Triple:
     while math.prod(size) * math.prod(how.factors) > _MOST_VOXELS and max(size) > 1:
         longest = size.index(max(size))
         size[longest] = -(-size[longest] // 2)
-    return _triple(size)
+    return as_triple(size)
 
 
 def _box(index: tuple[slice, slice, slice], shape: Triple) -> Box:
     spans = [part.indices(n)[:2] for part, n in zip(index, shape, strict=True)]
-    return Box(_triple([low for low, _ in spans]), _triple([high for _, high in spans]))
+    return Box(as_triple([low for low, _ in spans]), as_triple([high for _, high in spans]))
 
 
 def _weights(given: tuple[int, int], wanted: tuple[int, int], factor: float) -> NDArray[np.float32]:
@@ -229,8 +229,3 @@ def _weights(given: tuple[int, int], wanted: tuple[int, int], factor: float) -> 
     weights = np.maximum(0, 1 - np.abs(there - middles[:, None]) / max(factor, 1.0))
     shares: NDArray[np.float32] = (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
     return shares
-
-
-def _triple(numbers: list[int]) -> Triple:
-    z, y, x = numbers
-    return z, y, x

@@ -11,7 +11,7 @@ import numpy as np
 from napari_tokenunify.data.formats.detect import format_reader
 from napari_tokenunify.data.source import LazyArray, Location, Source, SourceLevel, as_voxel_size
 from napari_tokenunify.errors import DatasetChoiceError, VolumeError
-from napari_tokenunify.geometry import Box, Triple, VoxelSize
+from napari_tokenunify.geometry import Box, Triple, VoxelSize, as_triple
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -235,7 +235,7 @@ class _CheckedLevel:
         reads = [span if isinstance(span, range) else range(span, span + 1) for span in spans]
         starts = [min(span[0], span[-1]) if len(span) else 0 for span in reads]
         stops = [max(span[0], span[-1]) + 1 if len(span) else 1 for span in reads]
-        block = self.volume.read(Box(_triple(starts), _triple(stops)), self.level)
+        block = self.volume.read(Box(as_triple(starts), as_triple(stops)), self.level)
         inside = [
             [i - start for i in span] if isinstance(span, range) else span - start
             for span, start in zip(spans, starts, strict=True)
@@ -245,11 +245,6 @@ class _CheckedLevel:
         for axis in (2, 1, 0):
             block = np.take(block, inside[axis], axis)
         return block
-
-
-def _triple(values: list[int]) -> Triple:
-    z, y, x = values
-    return z, y, x
 
 
 def open_volume(uri: str | Path, voxel_size_nm: VoxelSize | None = None) -> Volume:

@@ -11,7 +11,7 @@ from napari_tokenunify.events import Progress
 from napari_tokenunify.export.each_segment import whole_segments
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -66,8 +66,13 @@ def write(content: Content, path: Path) -> Generator[Event, None, None]:
 
 def is_ours(path: Path) -> bool:
     """Whether a file is one that `write` made."""
+    return begins_with(path, COLUMNS)
+
+
+def begins_with(path: Path, columns: Sequence[str]) -> bool:
+    """Whether the first line of a file names these columns."""
     with path.open(encoding="utf-8", newline="") as file:
-        return file.readline().strip() == ",".join(COLUMNS)
+        return file.readline().strip() == ",".join(columns)
 
 
 def uncertainty(graph: RegionGraph) -> NDArray[np.float64]:

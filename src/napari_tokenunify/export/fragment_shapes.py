@@ -7,11 +7,11 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from itertools import product
 from threading import Lock
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from napari_tokenunify.geometry import Box
+from napari_tokenunify.geometry import Box, as_triple
 from napari_tokenunify.network.compiled import compiled
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class _Shape:
                 low = first // times
                 coarse = np.zeros((np.add(first, shape) - 1) // times - low + 1, bool)
                 coarse[tuple(((np.argwhere(mask) + first) // times - low).T)] = True
-                yield _triple(low), coarse
+                yield as_triple(low), coarse
 
 
 class FragmentShapes:
@@ -145,7 +145,7 @@ def _read(
 ) -> Iterator[tuple[int, Triple, NDArray[np.bool_]]]:
     """Yield for each fragment and each block that it lies in: the fragment, its first cell there, its cells."""
     boxes = segmentation.boxes
-    block = _triple([-(-n // s) * s for n, s in zip(_BLOCK, step, strict=True)])
+    block = as_triple([-(-n // s) * s for n, s in zip(_BLOCK, step, strict=True)])
     numbers = np.zeros(segmentation.nodes + 1, np.uint64)
     there: dict[Triple, list[int]] = {}
     for fragment in fragments:
@@ -155,7 +155,7 @@ def _read(
         start = np.multiply(place, block)
         lows = np.maximum(boxes[inside, :3] // step * step, start)
         highs = np.minimum(boxes[inside, 3:], start + block)
-        read = Box(_triple(lows.min(axis=0)), _triple(highs.max(axis=0)))
+        read = Box(as_triple(lows.min(axis=0)), as_triple(highs.max(axis=0)))
         numbers[inside] = np.arange(1, len(inside) + 1)
         voxels = segmentation.fragments.read(read.slices, numbers)
         numbers[inside] = 0
@@ -165,7 +165,7 @@ def _read(
         _fill(flat, voxels, np.array([read.start, step]), lows // step, cells, ends)
         for fragment, first, shape, mask in zip(inside, lows // step, cells, np.split(flat, ends[:-1]), strict=True):
             if mask.any():
-                yield fragment, _triple(first), mask.reshape(shape)
+                yield fragment, as_triple(first), mask.reshape(shape)
 
 
 @compiled
@@ -189,8 +189,3 @@ def _places(box: NDArray[np.int32], block: Triple) -> Iterator[Triple]:
     spans = [range(int(a) // n, (int(b) - 1) // n + 1) for a, b, n in zip(box[:3], box[3:], block, strict=True)]
     z, y, x = spans
     yield from product(z, y, x)
-
-
-def _triple(values: Any) -> Triple:
-    z, y, x = (int(value) for value in values)
-    return z, y, x

@@ -115,8 +115,3 @@ def _coarse(pieces: Iterable[tuple[Triple, NDArray[np.bool_]]], first: Triple, c
         at = tuple(slice(a - b + 1, a - b + 1 + n) for a, b, n in zip(start, first, mask.shape, strict=True))
         coarse[at][mask] = 1
     return coarse
-
-
-def _triple(values: Any) -> Triple:
-    z, y, x = (int(value) for value in values)
-    return z, y, x

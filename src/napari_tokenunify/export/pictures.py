@@ -16,11 +16,12 @@ if TYPE_CHECKING:
     from napari_tokenunify.data import Volume
     from napari_tokenunify.geometry import Box
 
+WINDOW = 1024  # largest extent in voxels; only this much is read
 OVERLAY = 0.4  # share of the label's colour in a labelled pixel
 
 
-def save_pictures(volume: Volume, over: Mapping[str, Volume], folder: Path, window: int = 1024) -> list[Path]:
-    """Write the middle xy and xz plane as PNG, and both again with ids over them.
+def save_pictures(volume: Volume, over: Mapping[str, Volume], folder: Path) -> list[Path]:
+    """Write the middle of the xy and of the xz plane as PNG, 1024 voxels at most, and both again with ids over them.
 
     Parameters
     ----------
@@ -30,8 +31,6 @@ def save_pictures(volume: Volume, over: Mapping[str, Volume], folder: Path, wind
         Ids of the same shape, by a name for the pictures; 0 is shown without colour.
     folder : Path
         Where the pictures go; made if missing.
-    window : int
-        Largest extent of a picture in voxels; only this much is read.
 
     Returns
     -------
@@ -40,7 +39,7 @@ def save_pictures(volume: Volume, over: Mapping[str, Volume], folder: Path, wind
     """
     folder.mkdir(parents=True, exist_ok=True)
     written = []
-    for plane, shape in (("xy", (1, window, window)), ("xz", (window, 1, window))):
+    for plane, shape in (("xy", (1, WINDOW, WINDOW)), ("xz", (WINDOW, 1, WINDOW))):
         box = volume.centre_box(shape)
         grey = _grey(_plane(volume, box))
         written.append(_save(folder / f"{plane}.png", np.repeat(grey[..., None], 3, axis=2)))

@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from napari_tokenunify.errors import ExportError
 from napari_tokenunify.events import Progress
-from napari_tokenunify.export.contacts import segment_uncertainty
+from napari_tokenunify.export.contacts import begins_with, segment_uncertainty
 from napari_tokenunify.export.content import Segments
 
 if TYPE_CHECKING:
@@ -67,8 +67,7 @@ def write(content: Content, path: Path) -> Generator[Event, None, None]:
 
 def is_ours(path: Path) -> bool:
     """Whether a file is one that `write` made."""
-    with path.open(encoding="utf-8", newline="") as file:
-        return file.readline().strip() == ",".join(COLUMNS)
+    return begins_with(path, COLUMNS)
 
 
 def _write_rows(

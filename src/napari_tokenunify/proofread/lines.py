@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from napari_tokenunify.errors import ProofreadError
-from napari_tokenunify.geometry import Box
+from napari_tokenunify.geometry import Box, as_triple
 from napari_tokenunify.segment.blocks.grid import BlockGrid
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def drawn_line(corners: Sequence[Point]) -> Line:
     low, high = voxels.min(axis=0), voxels.max(axis=0) + 1
     line = np.zeros(high - low, bool)
     line[tuple((voxels - low).T)] = True
-    return line, Box(_triple(low), _triple(high))
+    return line, Box(as_triple(low), as_triple(high))
 
 
 def painted_line(mask: Volume, box: Box) -> Line:
@@ -81,7 +81,7 @@ def painted_line(mask: Volume, box: Box) -> Line:
             high = np.maximum(high, places.max(axis=0) + block.core.start + 1)
     if not high.any():
         raise ProofreadError(f"{mask.uri}: is 0 everywhere: paint a line from edge to edge of a fragment.")
-    tight = Box(_triple(low), _triple(high))
+    tight = Box(as_triple(low), as_triple(high))
     return mask.read(tight) != 0, tight.shifted(box.start)
 
 
@@ -126,7 +126,7 @@ def _tight(line: Line) -> Line:
     places = np.argwhere(painted)
     if not len(places):
         raise ProofreadError("Nothing is painted: draw a line from edge to edge of a fragment.")
-    around = Box(_triple(places.min(axis=0)), _triple(places.max(axis=0) + 1))
+    around = Box(as_triple(places.min(axis=0)), as_triple(places.max(axis=0) + 1))
     return painted[around.slices], around.shifted(box.start)
 
 
@@ -149,9 +149,4 @@ def _carried(line: NDArray[np.bool_], box: Box, axis: int, reach: int, shape: Tr
     start, stop = list(box.start), list(box.stop)
     start[axis], stop[axis] = max(0, start[axis] - reach), min(shape[axis], stop[axis] + reach)
     carried = np.repeat(line.any(axis=axis, keepdims=True), stop[axis] - start[axis], axis=axis)
-    return carried, Box(_triple(start), _triple(stop))
-
-
-def _triple(values: NDArray[np.int64] | list[int]) -> Triple:
-    z, y, x = (int(value) for value in values)
-    return z, y, x
+    return carried, Box(as_triple(start), as_triple(stop))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_tokenunify.metrics import Contingency
+
+
+_LEAST_SHARE: Final = 0.1
 
 
 @dataclass(frozen=True)
@@ -53,8 +56,11 @@ class NeuronScore:
         return self.pieces[0].voxels / self.voxels if self.pieces else 0.0
 
 
-def worst_neurons(table: Contingency, n: int = 10, min_share: float = 0.1) -> tuple[NeuronScore, ...]:
+def worst_neurons(table: Contingency, n: int = 10) -> tuple[NeuronScore, ...]:
     """Return the neurons that cost most, the worst first; those without any error are left out.
+
+    A neuron is in a segment if they share at least a tenth of one of them: a border that lies a voxel aside neither
+    splits nor merges. The entropies leave out nothing.
 
     Parameters
     ----------
@@ -62,9 +68,6 @@ def worst_neurons(table: Contingency, n: int = 10, min_share: float = 0.1) -> tu
         Counts, without what is to be ignored.
     n : int
         At most so many.
-    min_share : float
-        A neuron is in a segment if they share at least this part of one of them, 0..1: a border that lies a voxel
-        aside neither splits nor merges. The entropies leave out nothing.
 
     Returns
     -------
@@ -78,7 +81,7 @@ def worst_neurons(table: Contingency, n: int = 10, min_share: float = 0.1) -> tu
     cost = split + merge
     worst = [int(i) for i in np.argsort(-cost, kind="stable")[:n] if cost[i] > 0]
     sizes = np.minimum(margins.truth_voxels[margins.truth_index], margins.segment_voxels[margins.segment_index])
-    real = (table.segments != 0) & (margins.shared >= min_share * sizes)
+    real = (table.segments != 0) & (margins.shared >= _LEAST_SHARE * sizes)
     scores = []
     for i in worst:
         own = real & (margins.truth_index == i)

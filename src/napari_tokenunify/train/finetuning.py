@@ -25,7 +25,7 @@ from napari_tokenunify.data import (
 from napari_tokenunify.data.resampled import Resampling, resampled, resampled_annotations
 from napari_tokenunify.errors import ConfigError, TrainError
 from napari_tokenunify.events import Message, Progress
-from napari_tokenunify.geometry import Box, parse_voxel_size, voxel_size_mismatch
+from napari_tokenunify.geometry import Box, as_triple, parse_voxel_size, voxel_size_mismatch
 from napari_tokenunify.network.card import ModelCard, package_versions
 from napari_tokenunify.network.checkpoint import load_checkpoint, save_checkpoint
 from napari_tokenunify.network.device import choose_device, choose_precision
@@ -44,7 +44,7 @@ from napari_tokenunify.train.plan import Plan
 from napari_tokenunify.train.ranks import Ranks, join_ranks
 from napari_tokenunify.train.record import grown_card, recorded
 from napari_tokenunify.train.schedule import Budget
-from napari_tokenunify.train.starting import as_triple, check_disk, measured_intensity, settings_of, with_new_outputs
+from napari_tokenunify.train.starting import check_disk, measured_intensity, settings_of, with_new_outputs
 
 if TYPE_CHECKING:
     from collections.abc import Generator

@@ -83,9 +83,3 @@ def settings_of(paths: RunPaths, run_id: str) -> dict[str, Any] | None:
             f"{paths.folder}: holds a run with other settings, data or starting weights; choose another --out."
         )
     return settings
-
-
-def as_triple(values: list[int]) -> Triple:
-    """Return three numbers as JSON gives them back as a triple."""
-    z, y, x = values
-    return z, y, x

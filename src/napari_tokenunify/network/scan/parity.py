@@ -9,15 +9,15 @@ from napari_tokenunify.network.scan import backends
 from napari_tokenunify.network.scan.arguments import ScanArguments
 
 
-def parity_error(backend: str, device: torch.device | str | None = None) -> float:
+def parity_error(backend: str) -> float:
     """Compare a backend in float32 with the torch backend in float64, on a small random case.
+
+    It is computed on a GPU by those that need one, on the CPU by the others.
 
     Parameters
     ----------
     backend : str
         One of "mamba_ssm", "triton", "numba", "torch".
-    device : torch.device or str, optional
-        Where to compute; by default the GPU for those that need one, the CPU for the others.
 
     Returns
     -------
@@ -31,10 +31,10 @@ def parity_error(backend: str, device: torch.device | str | None = None) -> floa
         If there is no such backend or it cannot be used.
     """
     reason = backends.available_backends().get(backend)
-    if reason and device is None:
+    if reason:
         raise ConfigError(f'selective_scan: the backend "{backend}" cannot be used: {reason}.')
     case = _random_case()
-    found = _output_and_gradients(case.map(lambda x: x.to(device or backends.home(backend))), backend)
+    found = _output_and_gradients(case.map(lambda x: x.to(backends.home(backend))), backend)
     truth = _output_and_gradients(case.map(torch.Tensor.double), "torch")
     errors = [(a.cpu() - b).abs().max() / b.abs().max() for a, b in zip(found, truth, strict=True)]
     return float(max(errors))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_tokenunify.geometry import Box
+from napari_tokenunify.geometry import Box, as_triple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Set
@@ -72,13 +72,13 @@ class TileGrid:
 
     def tile_box(self, tile: Triple) -> Box:
         """Return the voxels of a tile."""
-        start = _triple(starts[i] for starts, i in zip(self.starts, tile, strict=True))
-        return Box(start, _triple(a + t for a, t in zip(start, self.tile, strict=True)))
+        start = as_triple(starts[i] for starts, i in zip(self.starts, tile, strict=True))
+        return Box(start, as_triple(a + t for a, t in zip(start, self.tile, strict=True)))
 
     def cell_box(self, cell: Triple) -> Box:
         """Return the voxels of a cell."""
-        start = _triple(i * c for i, c in zip(cell, self.cell, strict=True))
-        return Box(start, _triple(min(a + c, n) for a, c, n in zip(start, self.cell, self.shape, strict=True)))
+        start = as_triple(i * c for i, c in zip(cell, self.cell, strict=True))
+        return Box(start, as_triple(min(a + c, n) for a, c, n in zip(start, self.cell, self.shape, strict=True)))
 
     def cells_of(self, tile: Triple) -> Iterator[Triple]:
         """Yield the cells that a tile touches."""
@@ -97,8 +97,8 @@ class TileGrid:
     def shared(self, tile: Triple, cell: Triple) -> tuple[Slices, Slices]:
         """Return the part of a tile that lies in a cell: as an index into the tile, and one into the cell."""
         of, inside = self.tile_box(tile), self.cell_box(cell)
-        low = _triple(map(max, of.start, inside.start))
-        both = Box(low, _triple(map(min, of.stop, inside.stop)))
+        low = as_triple(map(max, of.start, inside.start))
+        both = Box(low, as_triple(map(min, of.stop, inside.stop)))
         return both.shifted(_minus(of.start)).slices, both.shifted(_minus(inside.start)).slices
 
     def cell_order(self, start_at: Triple | None = None) -> Iterator[Triple]:
@@ -178,11 +178,6 @@ def _starts(length: int, tile: int, overlap: float) -> tuple[int, ...]:
 
 def _to_and_fro(count: int, turn: int) -> range:
     return range(count) if turn % 2 == 0 else range(count - 1, -1, -1)
-
-
-def _triple(numbers: Iterator[int] | map[int]) -> Triple:
-    z, y, x = numbers
-    return z, y, x
 
 
 def _minus(numbers: Triple) -> Triple:

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 
 from napari_tokenunify.errors import ConfigError, TrainError
 from napari_tokenunify.events import Message, Progress
-from napari_tokenunify.geometry import voxel_size_mismatch
+from napari_tokenunify.geometry import as_triple, voxel_size_mismatch
 from napari_tokenunify.network.card import ModelCard, head_file, package_versions
 from napari_tokenunify.network.checkpoint import load_checkpoint, read_tensors, save_checkpoint
 from napari_tokenunify.network.device import choose_device, choose_precision
@@ -35,7 +35,7 @@ from napari_tokenunify.train.pretraining.tokens import TokenGrid, scales
 from napari_tokenunify.train.ranks import Ranks, join_ranks
 from napari_tokenunify.train.record import grown_card, recorded
 from napari_tokenunify.train.schedule import Budget
-from napari_tokenunify.train.starting import as_triple, check_disk, measured_intensity, settings_of, with_new_outputs
+from napari_tokenunify.train.starting import check_disk, measured_intensity, settings_of, with_new_outputs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
