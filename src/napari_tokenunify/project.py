@@ -296,7 +296,7 @@ class RunPaths:
 
 
 @contextmanager
-def whole_file(path: Path, error: type[TokenUnifyError]) -> Iterator[Path]:
+def whole_file(path: Path, error: type[TokenUnifyError], within: Path | None = None) -> Iterator[Path]:
     """Write a file under another name, and give it its own once it is whole and on the disk.
 
     Until then a file of that name stays as it was, whatever happens: an error, a kill, a power cut. What a kill left
@@ -308,11 +308,13 @@ def whole_file(path: Path, error: type[TokenUnifyError]) -> Iterator[Path]:
         The file to make or replace; its folder is made if missing.
     error : type
         What to raise.
+    within : Path, optional
+        Folder on the same disk to write in; by default that of `path`.
 
     Yields
     ------
     Path
-        Where to write, beside `path`.
+        Where to write.
 
     Raises
     ------
@@ -321,7 +323,7 @@ def whole_file(path: Path, error: type[TokenUnifyError]) -> Iterator[Path]:
     """
     from safetensors import SafetensorError  # here, as what only asks for paths should load nothing
 
-    part = path.with_name(f".{path.name}.part")
+    part = (within or path.parent) / f".{path.name}.part"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         part.touch()

@@ -29,6 +29,8 @@ from napari_tokenunify.segment import (
     stitch,
     write_affinities,
 )
+from napari_tokenunify.segment.affinity_writer import AffinityLayout, AffinityWriter
+from napari_tokenunify.segment.blocks.grid import BlockGrid
 from napari_tokenunify.segment.region_graph import region_graph
 
 SHAPE = (24, 48, 48)
@@ -253,6 +255,45 @@ def test_nothing_is_segmented_outside_the_mask(affinities: Path, tmp_path: Path)
     np.save(tmp_path / "mask.npy", mask[1:])
     with pytest.raises(ConfigError, match="give one of the same volume"):
         run(affinities=str(affinities), out=str(tmp_path / "t"), mask=str(tmp_path / "mask.npy"))
+
+
+def test_a_mask_of_the_volume_fits_affinities_of_its_first_corner(cells: np.ndarray, tmp_path: Path):
+    whole = (30, *SHAPE[1:])
+    np.save(tmp_path / "raw.npy", np.zeros(whole, np.uint8))
+    layout = AffinityLayout(SHAPE, DEFAULT_OFFSETS, settings={"volume": str(tmp_path / "raw.npy")})
+    writer = AffinityWriter.create(tmp_path / "corner.zarr", layout)
+    array = (known_affinities(cells, DEFAULT_OFFSETS)[0] * 255).astype(np.uint8)
+    for cell in BlockGrid(SHAPE, layout.cell, (0, 0, 0)):
+        writer.write(cell.position, array[(slice(None), *cell.core.slices)])
+    mask = np.zeros(whole, np.uint8)
+    mask[:12] = 1
+    np.save(tmp_path / "mask.npy", mask)
+    run(affinities=str(tmp_path / "corner.zarr"), out=str(tmp_path / "s"), mask=str(tmp_path / "mask.npy"), **SMALL)
+    found = Segmentation.open(tmp_path / "s").fragments[:]
+    assert found[:12].any()
+    assert not found[12:].any()
+    np.save(tmp_path / "other.npy", mask[:, :-1])
+    with pytest.raises(ConfigError, match="give one of the same volume"):
+        run(
+            affinities=str(tmp_path / "corner.zarr"),
+            out=str(tmp_path / "t"),
+            mask=str(tmp_path / "other.npy"),
+            **SMALL,
+        )
+
+
+def test_overwriting_leaves_a_folder_alone_that_is_no_segmentation(affinities: Path, tmp_path: Path):
+    for name in ("work/thesis.txt", "graph/plot.txt", "tree/family.txt"):
+        (tmp_path / "mine" / name).parent.mkdir(parents=True)
+        (tmp_path / "mine" / name).write_text("years")
+    for spec in (None, '{"kind": "of something else"}'):
+        if spec is not None:
+            (tmp_path / "mine" / "spec.json").write_text(spec)
+        before = content(tmp_path / "mine")
+        with pytest.raises(SegmentError, match="no segmentation"):
+            run(affinities=str(affinities), out=str(tmp_path / "mine"), overwrite=True, **SMALL)
+        assert content(tmp_path / "mine") == before
+        assert (tmp_path / "mine" / "spec.json").exists() == (spec is not None)
 
 
 def test_an_empty_mask_gives_no_fragment(affinities: Path, tmp_path: Path):

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import shutil
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from napari_tokenunify.errors import ExportError
+from napari_tokenunify.errors import ExportError, SegmentError
 from napari_tokenunify.export import resume
 from napari_tokenunify.project import whole_file
 from napari_tokenunify.segment.folder_lock import locked
@@ -69,22 +69,28 @@ def whole_export(path: Path, *, is_folder: bool, fingerprint: str | None = None)
     ExportError
         If it cannot be written, e.g. because the disk is full, or another process is writing it.
     """
-    if not is_folder:
-        with whole_file(path, ExportError) as part:
-            yield part
-        return
     part = path.with_name(f".{path.name}.part")
     try:
+        if part.is_file():  # left by a version that had no folder for a file
+            part.unlink()
         part.mkdir(parents=True, exist_ok=True)
-        with locked(part):
+        with ExitStack() as stack:
             try:
-                if fingerprint is None or not resume.goes_on(part, fingerprint):
+                stack.enter_context(locked(part))
+            except SegmentError as error:
+                raise ExportError(f"{path}: another process is writing it; wait, or choose another name.") from error
+            try:
+                if fingerprint is None or not is_folder or not resume.goes_on(part, fingerprint):
                     _empty(part)
-                    if fingerprint is not None:
+                    if fingerprint is not None and is_folder:
                         resume.begin(part, fingerprint)
-                yield part
-                resume.end(part)
-                _replace(path, part)
+                if is_folder:
+                    yield part
+                    resume.end(part)
+                    _replace(path, part)
+                else:
+                    with whole_file(path, ExportError, within=part) as file:
+                        yield file
             finally:
                 shutil.rmtree(part, ignore_errors=True)
     except OSError as error:

@@ -27,7 +27,7 @@ import numpy as np
 from napari_tokenunify.config import AgglomerateConfig, Config, FragmentsConfig, SegmentConfig
 from napari_tokenunify.data.source import Location
 from napari_tokenunify.data.volume import open_volume
-from napari_tokenunify.errors import ConfigError, SegmentError
+from napari_tokenunify.errors import ConfigError, SegmentError, VolumeError
 from napari_tokenunify.events import Message, Progress
 from napari_tokenunify.geometry import Box
 from napari_tokenunify.network.peak_memory import peak_memory_mb
@@ -49,6 +49,7 @@ from napari_tokenunify.segment.tuning import tune_counts
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Sequence
 
+    from napari_tokenunify.data import Volume
     from napari_tokenunify.events import Event
     from napari_tokenunify.segment.affinity_store import AffinityStore
     from napari_tokenunify.segment.blocks.grid import Block
@@ -275,14 +276,22 @@ def _placed(uri: str | None, store: AffinityStore, box: Box) -> PlacedVolume | N
     if uri is None:
         return None
     volume = open_volume(uri)
-    origin = (0, 0, 0) if volume.shape == store.shape else store.origin
-    placed = box.shifted(origin)
-    if placed.clipped(volume.shape) != placed or (volume.shape != store.shape and not any(store.origin)):
+    is_whole = volume.shape == store.shape
+    placed = box if is_whole else box.shifted(store.origin)
+    if placed.clipped(volume.shape) != placed or not (is_whole or any(store.origin) or _is_part_of(volume, store)):
         raise ConfigError(
             f"{uri}: has the shape {volume.shape}, but the affinities {store.shape} (z, y, x): give one of the same "
             "volume."
         )
     return PlacedVolume(volume, placed.start)
+
+
+def _is_part_of(volume: Volume, store: AffinityStore) -> bool:
+    """Whether affinities that begin at the first voxel were predicted from a part of a volume of this shape."""
+    try:
+        return open_volume(str(store.settings.get("volume", ""))).shape == volume.shape
+    except VolumeError:
+        return False
 
 
 def _settings(config: SegmentConfig, work: BlockWork) -> dict[str, Any]:
@@ -312,7 +321,7 @@ def _alone(folder: Path) -> Iterator[None]:
 
 def _prepare(folder: Path, settings: dict[str, Any], *, overwrite: bool) -> dict[str, Any] | None:
     """Make the folder ready for work; return the spec if there is nothing left to do."""
-    if overwrite:
+    if overwrite and ((folder / FRAGMENTS).is_dir() or (folder / WORK / _SETTINGS).exists()):
         discard(folder)
     spec = read_spec(folder)
     before = spec.get("settings", {}) if spec else _read_json(folder / WORK / _SETTINGS)

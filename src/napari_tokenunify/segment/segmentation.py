@@ -306,7 +306,7 @@ def discard(folder: Path) -> None:
     try:
         for name in (SPEC, _TABLE, CURVE):  # the spec first: what is left is not taken for whole
             (folder / name).unlink(missing_ok=True)
-        for name in (FRAGMENTS, _GRAPH, _TREE, WORK):
+        for name in (_GRAPH, _TREE, WORK, FRAGMENTS):  # which says that it is one, should this be killed
             if (folder / name).exists():
                 shutil.rmtree(folder / name)
     except OSError as error:
