@@ -66,3 +66,32 @@ def test_a_run_that_was_cut_off_makes_only_the_blocks_that_are_missing(segmentat
     list(write_export(Segments.of(segmentation, 0.9), tmp_path / "y", "swc"))
     for file in (tmp_path / "y").glob("*.swc"):
         assert (tmp_path / "x" / file.name).read_bytes() == file.read_bytes()
+
+
+@pytest.mark.parametrize("left", [0, 3])
+def test_a_run_that_was_cut_off_while_it_tidied_up_loses_nothing(segmentation, tmp_path, monkeypatch, left):
+    from napari_tokenunify.export import skeleton_files, target
+
+    def half(folder, **_):
+        for entry in sorted(folder.iterdir())[left:] if folder.name == ".parts" else ():
+            for file in entry.iterdir():
+                file.unlink()
+            entry.rmdir()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(skeletons, "BLOCK", (4, 32, 40))
+    list(write_export(Segments.of(segmentation, 0.9), tmp_path / "y", "swc"))
+    with monkeypatch.context() as patch:
+        patch.setattr(skeleton_files.shutil, "rmtree", half)
+        patch.setattr(target.shutil, "rmtree", half)
+        with pytest.raises(KeyboardInterrupt):
+            list(write_export(Segments.of(segmentation, 0.9), tmp_path / "x", "swc"))
+    assert not (tmp_path / "x").exists()
+    content = Segments.of(segmentation, 0.9)
+    list(write_export(content, tmp_path / "x", "swc"))
+    names = sorted(file.name for file in (tmp_path / "y").iterdir())
+    assert sorted(file.name for file in (tmp_path / "x").iterdir()) == names
+    made = [name for name in names if name.endswith(".swc")]
+    for name in made:
+        assert (tmp_path / "x" / name).read_bytes() == (tmp_path / "y" / name).read_bytes()
+    assert content.count == len(made) > 1

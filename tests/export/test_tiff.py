@@ -25,6 +25,12 @@ def test_ids_of_any_type_become_uint32(tmp_path, dtype):
     np.testing.assert_array_equal(found, IDS)
 
 
+def test_one_section_opens_again(tmp_path):
+    found = open_volume(write(IDS[:1].astype(np.uint32), tmp_path / "x.tif"))
+    assert found.voxel_size_nm == (40.0, 4.0, 5.0)
+    np.testing.assert_array_equal(np.asarray(found.dask()), IDS[:1])
+
+
 @pytest.mark.parametrize("values", [(-1, 3), (0, 2**32)])
 def test_ids_that_do_not_fit_are_said(tmp_path, values):
     ids = np.zeros((2, 3, 4), np.int64)

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from napari_tokenunify.geometry import Box
 
 _PARTS: Final = ".parts"
+_JOINED: Final = "joined"  # of what is finished, after all blocks
 _UNDEFINED: Final = 0  # type of a node, of SWC
 _NODE: Final = np.dtype([("segment", "<u8"), ("nodes", "<i8", 3), ("radii", "<f4")])
 _EDGE: Final = np.dtype([("segment", "<u8"), ("edges", "<u8", 2)])
@@ -55,18 +56,17 @@ def write(content: Content, path: Path) -> Generator[Event, None, None]:
     """
     segments = segments_of(content)
     write_provenance(segments, path, "skeletons")
-    parts = path / _PARTS
-    parts.mkdir(exist_ok=True)
-    yield from _make_parts(segments, path)
-    where = _blocks_by_segment(parts)
-    for number, (segment, folders) in enumerate(sorted(where.items())):
-        yield Progress(number, len(where), "writing skeletons")
-        skeleton = joined_skeleton([_load(folder, segment) for folder in folders], segments.voxel_size_nm)
-        (path / f"{segment}.swc").write_bytes(_swc(skeleton, segments, segment))
-        segments.written[segment] = True
-    _mapped.cache_clear()  # Windows deletes no file that is mapped
-    shutil.rmtree(parts)
-    yield Progress(len(where), len(where), "writing skeletons")
+    parts, finished = path / _PARTS, Finished(path)
+    if _JOINED not in finished:  # else a kill has only left some of the parts behind
+        parts.mkdir(exist_ok=True)
+        yield from _make_parts(segments, path, finished)
+        yield from _join_parts(segments, path)
+        finished.add(_JOINED)
+    for file in path.glob("*.swc"):
+        segments.written[int(file.stem)] = True
+    if parts.exists():
+        shutil.rmtree(parts)
+    yield Progress(1, 1, "writing skeletons")
 
 
 def is_ours(path: Path) -> bool:
@@ -74,9 +74,9 @@ def is_ours(path: Path) -> bool:
     return is_made_of(path, "skeletons")
 
 
-def _make_parts(content: Segments, path: Path) -> Generator[Event, None, None]:
+def _make_parts(content: Segments, path: Path, finished: Finished) -> Generator[Event, None, None]:
     """Make the part of each skeleton in each block, a folder a block."""
-    grid, finished, parts = skeleton_blocks(content.shape), Finished(path), path / _PARTS
+    grid, parts = skeleton_blocks(content.shape), path / _PARTS
 
     def read(box: Box) -> NDArray[np.uint64]:
         ids: NDArray[np.uint64] = content.read(box)
@@ -89,6 +89,16 @@ def _make_parts(content: Segments, path: Path) -> Generator[Event, None, None]:
             continue
         _save(parts / name, block_skeletons(read, grid, block, content.voxel_size_nm))
         finished.add(name)
+
+
+def _join_parts(segments: Segments, path: Path) -> Generator[Event, None, None]:
+    """Write a file for each segment."""
+    where = _blocks_by_segment(path / _PARTS)
+    for number, (segment, folders) in enumerate(sorted(where.items())):
+        yield Progress(number, len(where), "writing skeletons")
+        skeleton = joined_skeleton([_load(folder, segment) for folder in folders], segments.voxel_size_nm)
+        (path / f"{segment}.swc").write_bytes(_swc(skeleton, segments, segment))
+    _mapped.cache_clear()  # Windows deletes no file that is mapped
 
 
 def _save(folder: Path, skeletons: dict[int, Skeleton]) -> None:

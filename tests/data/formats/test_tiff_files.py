@@ -135,6 +135,18 @@ def test_one_page_is_a_2d_image(tmp_path: Path):
         open_volume(tmp_path / "a.tif")
 
 
+@pytest.mark.parametrize("options", [{}, {"compression": "zlib"}])
+def test_one_section_whose_depth_is_said_is_a_volume(tmp_path: Path, options: dict):
+    tifffile.imwrite(tmp_path / "a.ome.tif", STACK[:1], metadata={"axes": "ZYX", **OME_SIZES, **OME_NM}, **options)
+    volume = open_volume(tmp_path / "a.ome.tif")
+    assert volume.shape == (1, *STACK.shape[1:])
+    assert volume.voxel_size_nm is not None
+    np.testing.assert_array_equal(np.asarray(volume.dask()), STACK[:1])
+    tifffile.imwrite(tmp_path / "b.ome.tif", STACK[:1], metadata={"axes": "ZYX"}, **options)
+    with pytest.raises(VolumeError, match="one 2-D image"):
+        open_volume(tmp_path / "b.ome.tif")
+
+
 def test_several_series_are_chosen_by_number(tmp_path: Path):
     path = tmp_path / "a.tif"
     with tifffile.TiffWriter(path) as file:

@@ -9,7 +9,7 @@ from xml.etree import ElementTree as ET
 import tifffile
 
 from napari_tokenunify.data.formats.tiff_headers import read_headers
-from napari_tokenunify.data.formats.tiff_pages import open_series, quiet_tifffile
+from napari_tokenunify.data.formats.tiff_pages import open_series, quiet_tifffile, stored
 from napari_tokenunify.data.source import Location, Source, SourceLevel, as_voxel_size, choose_dataset
 from napari_tokenunify.errors import Candidate, DatasetChoiceError, VolumeError
 
@@ -76,7 +76,7 @@ def _all_series(location: Location, tif: tifffile.TiffFile) -> list[tifffile.Tif
 def _choose(location: Location, series: list[tifffile.TiffPageSeries]) -> str:
     """Return the name of the series to open, "series0" and so on."""
     candidates = tuple(
-        Candidate(f"series{number}", tuple(one.get_shape(True)), str(one.dtype)) for number, one in enumerate(series)
+        Candidate(f"series{number}", stored(one)[1], str(one.dtype)) for number, one in enumerate(series)
     )
     if len(series) == 1 and not location.inner:
         return "series0"
@@ -96,14 +96,14 @@ def _choose(location: Location, series: list[tifffile.TiffPageSeries]) -> str:
 
 def _axes(location: Location, series: tifffile.TiffPageSeries) -> str:
     """Return a letter a stored axis: pages of an unnamed axis are sections, samples of a pixel are channels."""
-    stored = series.get_axes(True)
-    named = {"T": "t", "Z": "z", "Y": "y", "X": "x", "C": "c", "S": "s" if "C" in stored else "c"}
-    free = [letter for letter in "zctabdefghijk" if letter not in {named.get(axis) for axis in stored}]
-    axes = "".join(reversed([named.get(axis) or free.pop(0) for axis in reversed(stored)]))
+    there, shape = stored(series)
+    named = {"T": "t", "Z": "z", "Y": "y", "X": "x", "C": "c", "S": "s" if "C" in there else "c"}
+    free = [letter for letter in "zctabdefghijk" if letter not in {named.get(axis) for axis in there}]
+    axes = "".join(reversed([named.get(axis) or free.pop(0) for axis in reversed(there)]))
     if "z" not in axes and len(axes) >= 3:
         raise VolumeError(
             location.uri,
-            f"has the axes {axes} {series.get_shape(True)} and none of depth (z): if these are sections, save them as "
+            f"has the axes {axes} {shape} and none of depth (z): if these are sections, save them as "
             "slices (in ImageJ: Image > Properties).",
         )
     return axes
@@ -113,14 +113,14 @@ def _levels(
     location: Location, series: tifffile.TiffPageSeries, axes: str, voxel_size: VoxelSize | None
 ) -> Iterator[SourceLevel]:
     """Yield the series and its pyramid, finest first."""
-    finest = series.get_shape(True)
+    first, finest = stored(series)
     for level in series.levels:
-        shape = level.get_shape(True)
-        if level.get_axes(True) != series.get_axes(True) or level.dtype != series.dtype:
+        there, shape = stored(level)
+        if there != first or level.dtype != series.dtype:
             raise VolumeError(location.uri, f"has a pyramid whose level of shape {shape} does not fit {finest}.")
         array, chunks = open_series(location.uri, level)
         size = voxel_size
-        if voxel_size is not None:
+        if voxel_size is not None and "z" in axes:
             z, y, x = (max(1, round(finest[i] / shape[i])) for i in map(axes.index, "zyx"))
             size = voxel_size[0] * z, voxel_size[1] * y, voxel_size[2] * x
         yield SourceLevel(array, size, chunks)

@@ -48,6 +48,14 @@ def quiet_tifffile() -> Iterator[None]:
         log.removeFilter(is_of_another_thread)
 
 
+def stored(series: tifffile.TiffPageSeries) -> tuple[str, tuple[int, ...]]:
+    """Return axes and shape of a series, without those of length 1; a section whose depth OME-XML says keeps it."""
+    axes, shape = series.get_axes(True), tuple(int(n) for n in series.get_shape(True))
+    if axes == "YX" and series.kind == "ome" and "PhysicalSizeZ=" in (series.keyframe.parent.ome_metadata or ""):
+        return "ZYX", (1, *shape)
+    return axes, shape
+
+
 def open_series(uri: str, series: tifffile.TiffPageSeries) -> tuple[PageArray | FlatFile, tuple[int, ...] | None]:
     """Return the array of a series and its chunks: read in place where the file is plain, decoded else.
 
@@ -61,7 +69,7 @@ def open_series(uri: str, series: tifffile.TiffPageSeries) -> tuple[PageArray | 
     Returns
     -------
     array : FlatFile or PageArray
-        Lazy; shape and axes are those of `series`, without axes of length 1.
+        Lazy; shape and axes are those that `stored` says.
     chunks : tuple of int or None
         What is decoded at once; None where the values lie one after the other in the file.
 
@@ -70,7 +78,7 @@ def open_series(uri: str, series: tifffile.TiffPageSeries) -> tuple[PageArray | 
     VolumeError
         If a page is missing or lies past the end of the file.
     """
-    shape = tuple(int(n) for n in series.get_shape(True))
+    _, shape = stored(series)
     keyframe = series.keyframe
     if series.dtype is None or series.dtype != keyframe.dtype:
         raise VolumeError(uri, "has a data type that cannot be read from TIFF: save it as 8 or 16 bit.")
