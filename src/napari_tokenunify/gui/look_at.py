@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from napari_tokenunify.gui.viewer_parts import camera_of
+
 if TYPE_CHECKING:
     from napari import Viewer
 
@@ -35,7 +37,7 @@ def stand_at(viewer: Viewer, place: tuple[float, float, float]) -> None:
     hidden = [axis for axis in range(3) if axis not in displayed]
     if hidden:
         viewer.dims.set_point([first + axis for axis in hidden], [place[axis] for axis in hidden])
-    camera = getattr(viewer, "scene", viewer).camera  # at another place since napari 0.9
+    camera = camera_of(viewer)
     centre = list(camera.center)
     centre[-len(displayed) :] = [place[axis] for axis in displayed]
     camera.center = tuple(centre)
@@ -58,7 +60,7 @@ def look_at(viewer: Viewer, volume: Volume, box: Box) -> None:
     stand_at(viewer, (float(middle[0]), float(middle[1]), float(middle[2])))
     first = viewer.dims.ndim - 3
     displayed = [axis - first for axis in viewer.dims.displayed if axis >= first]
-    camera = getattr(viewer, "scene", viewer).camera  # at another place since napari 0.9
+    camera = camera_of(viewer)
     extent = max(float(max(8, box.shape[axis]) * size[axis]) for axis in displayed)
     if not _FINE[0] <= extent * camera.zoom <= _FINE[1]:
         camera.zoom = _PIXELS / extent

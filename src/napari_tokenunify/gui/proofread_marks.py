@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from textwrap import fill
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -10,6 +11,7 @@ from napari.utils.colormaps import CyclicLabelColormap
 
 from napari_tokenunify.gui.project_layers import LINE, MARKED, PICKED, POINTED, SEGMENTS
 from napari_tokenunify.gui.shown_segments import ShownSegments
+from napari_tokenunify.gui.viewer_parts import canvas_size, text_overlay
 from napari_tokenunify.segment.fragment_store import SegmentView
 
 if TYPE_CHECKING:
@@ -35,6 +37,7 @@ COLOURS: Final = (
 )
 """Of `Coloured.colours`; apart for colour-blind eyes where two sides are compared."""
 _POINT: Final = 6.0  # voxels across
+_LETTER: Final = 9  # pixels, of the words on the canvas
 
 
 class Marks:
@@ -175,9 +178,10 @@ class Marks:
 
     def say(self, words: str) -> None:
         """Write into the corner of the canvas; nothing takes it away."""
-        overlay = _overlay(self._viewer)
-        if overlay.text != words:
-            overlay.text, overlay.visible = words, bool(words)
+        overlay, (_, width) = text_overlay(self._viewer), canvas_size(self._viewer)
+        text = fill(words, max(20, width // _LETTER))  # napari lets a line that is too long run out of the canvas
+        if overlay.text != text:
+            overlay.text, overlay.visible = text, bool(text)
 
     def _like(self, segments: Labels, data: SegmentView) -> Labels:
         looks = self._where(segments)
@@ -203,8 +207,3 @@ class Marks:
 def _let_be_seen(layer: Layer, *, wanted: bool) -> None:
     if layer.visible != wanted:  # napari draws it anew whenever it is told
         layer.visible = wanted
-
-
-def _overlay(viewer: Viewer) -> Any:
-    canvas = getattr(viewer, "canvas", None)  # since napari 0.9
-    return viewer.text_overlay if canvas is None else canvas.overlays.text

@@ -19,6 +19,7 @@ from napari_tokenunify.gui.background import Background
 from napari_tokenunify.gui.look_at import stand_at
 from napari_tokenunify.gui.side_picture import Plane, background, draw, shown_sources
 from napari_tokenunify.gui.view_box import middle_of
+from napari_tokenunify.gui.viewer_parts import camera_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -223,7 +224,7 @@ class SideViews(QWidget):
 
     @property
     def _camera(self) -> Any:
-        return getattr(self._viewer, "scene", self._viewer).camera  # at another place since napari 0.9
+        return camera_of(self._viewer)
 
     def _attend(self) -> None:
         """Follow the viewer and its layers."""

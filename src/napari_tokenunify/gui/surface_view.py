@@ -13,6 +13,7 @@ from qtpy.QtCore import QTimer
 from napari_tokenunify.export.fragment_shapes import FragmentShapes
 from napari_tokenunify.gui.background import Background
 from napari_tokenunify.gui.project_layers import SURFACE
+from napari_tokenunify.gui.viewer_parts import camera_of, canvas_size
 from napari_tokenunify.segment.segmentation import SPEC
 
 if TYPE_CHECKING:
@@ -130,7 +131,7 @@ class SurfaceView:
         self._hidden = [layer for layer in viewer.layers if layer.visible]
         for layer in self._hidden:
             layer.visible = False
-        camera = getattr(viewer, "scene", viewer).camera  # at another place since napari 0.9
+        camera = camera_of(viewer)
         self._camera = {"center": camera.center, "zoom": camera.zoom}
         for mesh, colour in zip(meshes, self._colours, strict=True):
             colours = Colormap([colour, colour])
@@ -141,7 +142,7 @@ class SurfaceView:
         high = np.max([mesh.vertices.max(axis=0) for mesh in meshes], axis=0) + self._looks["translate"]
         camera.angles = _ASLANT
         camera.center = tuple(((low + high) / 2).tolist())
-        height, width = getattr(viewer, "_canvas_size", (600, 800))
+        height, width = canvas_size(viewer)
         camera.zoom = 0.8 * min(height, width) / float(np.linalg.norm(high - low))
         self.changed.emit()
 
@@ -159,7 +160,7 @@ class SurfaceView:
             layer.visible = True
         self._remove()
         QTimer.singleShot(0, self._stand_where_it_was)  # napari is still in the midst of turning
-        camera = getattr(self._viewer, "scene", self._viewer).camera
+        camera = camera_of(self._viewer)
         camera.center, camera.zoom = self._camera["center"], self._camera["zoom"]
 
     def _stand_where_it_was(self) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_tokenunify.geometry import Box
+from napari_tokenunify.gui.viewer_parts import camera_of
 
 if TYPE_CHECKING:
     from napari import Viewer
@@ -19,7 +20,7 @@ def middle_of(viewer: Viewer) -> tuple[float, float, float]:
     """Return the place (z, y, x) in the middle of what is on the screen, in the viewer's unit."""
     centre = list(viewer.dims.point[-3:])
     displayed = [axis - (viewer.dims.ndim - 3) for axis in viewer.dims.displayed]
-    camera = getattr(viewer, "scene", viewer).camera  # at another place since napari 0.9
+    camera = camera_of(viewer)
     for axis, place in zip(displayed, camera.center[-len(displayed) :], strict=True):
         if 0 <= axis < 3:
             centre[axis] = place
