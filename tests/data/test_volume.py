@@ -10,6 +10,7 @@ import h5py
 import numpy as np
 import pytest
 import tifffile
+import zarr
 
 from napari_tokenunify.data import Volume, list_datasets, open_volume
 from napari_tokenunify.data.source import Location
@@ -179,6 +180,18 @@ def test_the_users_voxel_size_wins_and_levels_keep_their_ratio(tmp_path: Path):
     volume = open_volume(path, voxel_size_nm=(30.0, 5.0, 5.0))
     assert [level.voxel_size_nm for level in volume.levels] == [(30, 5, 5), (30, 10, 10), (30, 20, 20)]
     assert volume.provenance["voxel_size_source"] == "given by the user"
+
+
+def test_levels_keep_the_ratio_that_the_file_says(tmp_path: Path):
+    group = zarr.create_group(tmp_path / "a.zarr", zarr_format=3)
+    levels = []
+    for name, depth, size in (("0", 15, 10.0), ("1", 6, 25.0)):
+        group.create_array(name, shape=(depth, 8, 8), dtype="uint8")
+        levels.append({"path": name, "coordinateTransformations": [{"type": "scale", "scale": [size, 4.0, 4.0]}]})
+    axes = [{"name": axis, "type": "space", "unit": "nanometer"} for axis in "zyx"]
+    group.attrs["ome"] = {"version": "0.5", "multiscales": [{"axes": axes, "datasets": levels}]}
+    volume = open_volume(tmp_path / "a.zarr", voxel_size_nm=(20.0, 5.0, 5.0))
+    assert [level.voxel_size_nm for level in volume.levels] == [(20, 5, 5), (50, 5, 5)]
 
 
 @pytest.mark.parametrize("size", [(0.0, 4.0, 4.0), (4.0, 4.0), (float("nan"), 4.0, 4.0), (-4.0, 4.0, 4.0)])

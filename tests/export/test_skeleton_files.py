@@ -95,3 +95,14 @@ def test_a_run_that_was_cut_off_while_it_tidied_up_loses_nothing(segmentation, t
     for name in made:
         assert (tmp_path / "x" / name).read_bytes() == (tmp_path / "y" / name).read_bytes()
     assert content.count == len(made) > 1
+
+
+def test_what_was_stopped_while_it_wrote_says_nothing_to_the_next_export(segmentation, tmp_path):
+    stage = write_export(Segments.of(segmentation, 0.9), tmp_path / "x", "swc")
+    while (event := next(stage)).what != "writing skeletons" or event.done < 2:
+        pass
+    stage.close()
+    list(write_export(Segments.of(segmentation, 0.1), tmp_path / "x", "swc"))
+    list(write_export(Segments.of(segmentation, 0.1), tmp_path / "y", "swc"))
+    for file in (tmp_path / "y").glob("*.swc"):
+        assert (tmp_path / "x" / file.name).read_bytes() == file.read_bytes()

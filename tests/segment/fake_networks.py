@@ -64,9 +64,9 @@ def small_cells(monkeypatch) -> None:
     monkeypatch.setattr(affinity_writer, "CELL", SMALL_CELL)
 
 
-def noise_volume(shape=(6, 20, 24), name="noise") -> Volume:
+def noise_volume(shape=(6, 20, 24), name="noise", size=(40, 4, 4)) -> Volume:
     """Return grey values with no structure."""
-    return Volume.from_array(np.random.default_rng(1).integers(0, 256, shape, np.uint8), (40, 4, 4), name)
+    return Volume.from_array(np.random.default_rng(1).integers(0, 256, shape, np.uint8), size, name)
 
 
 def drive(stage):

@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import errno
 import itertools
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -293,6 +295,34 @@ def test_other_weights_or_another_volume_are_other_settings(tmp_path):
         run(tmp_path / "a.zarr", about={"weights_sha256": "b"})
     with pytest.raises(SegmentError, match=r"\(volume\)"):
         run(tmp_path / "a.zarr", volume=noise_volume(name="other"), about={"weights_sha256": "a"})
+
+
+@pytest.mark.parametrize("half", [True, False])
+def test_a_voxel_size_that_is_known_by_now_is_taken_over(tmp_path, half):
+    before, now = noise_volume(size=None), replace(noise_volume(), origin_nm=(80, 4, 8))
+    stage = predict_volume(before, PositionNetwork(), tmp_path / "a.zarr", settings(save_after=0.0, tta="flips"))
+    for _ in range(20) if half else ():
+        next(stage)
+    if half:
+        stage.close()
+    else:
+        drive(stage)
+    run(tmp_path / "a.zarr", volume=now, save_after=0.0, tta="flips")
+    run(tmp_path / "b.zarr", volume=now, save_after=0.0, tta="flips")
+    assert open_affinities(tmp_path / "a.zarr").voxel_size_nm == (40, 4, 4)
+    for name in ("zarr.json", "uncertainty/zarr.json"):
+        one, other = (json.loads((tmp_path / store / name).read_text()) for store in ("a.zarr", "b.zarr"))
+        assert one["attributes"] == other["attributes"]
+
+
+def test_another_voxel_size_is_another_setting_where_tiles_were_resampled(tmp_path):
+    run(tmp_path / "a.zarr", network_voxel_size_nm=(20, 8, 8))
+    with pytest.raises(SegmentError, match=r"\(voxel size\)"):
+        run(
+            tmp_path / "a.zarr",
+            volume=noise_volume(size=(50, 4, 4)),
+            network_voxel_size_nm=(20, 8, 8),
+        )
 
 
 def test_what_is_not_ours_is_never_overwritten(tmp_path):

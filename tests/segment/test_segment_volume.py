@@ -282,6 +282,34 @@ def test_a_mask_of_the_volume_fits_affinities_of_its_first_corner(cells: np.ndar
         )
 
 
+@pytest.mark.parametrize("what", ["mask", "tune"])
+def test_a_mask_or_labels_that_have_changed_are_other_settings(
+    cells: np.ndarray, affinities: Path, tmp_path: Path, what: str
+):
+    settings = {"affinities": str(affinities), "out": str(tmp_path / "s"), what: str(tmp_path / "given.npy"), **SMALL}
+    given = cells.copy() if what == "tune" else np.ones(SHAPE, np.uint8)
+    np.save(tmp_path / "given.npy", given)
+    run(**settings)
+    run(**settings)  # is finished already
+    given[1, 30:, 30:] = 0  # where no sample of 27 places looks
+    given[:, :2] = 0
+    np.save(tmp_path / "given.npy", given)
+    word = "labels" if what == "tune" else "mask"
+    with pytest.raises(SegmentError, match=rf"with other settings \(voxels of the {word}\)"):
+        run(**settings)
+    run(**settings, overwrite=True)
+
+
+def test_a_segmentation_of_before_that_says_nothing_of_the_mask_is_the_same(affinities: Path, tmp_path: Path):
+    np.save(tmp_path / "mask.npy", np.ones(SHAPE, np.uint8))
+    settings = {"affinities": str(affinities), "out": str(tmp_path / "s"), "mask": str(tmp_path / "mask.npy"), **SMALL}
+    run(**settings)
+    spec = json.loads((tmp_path / "s" / "spec.json").read_text())
+    del spec["settings"]["voxels of the mask"]
+    (tmp_path / "s" / "spec.json").write_text(json.dumps(spec))
+    run(**settings)
+
+
 def test_overwriting_leaves_a_folder_alone_that_is_no_segmentation(affinities: Path, tmp_path: Path):
     for name in ("work/thesis.txt", "graph/plot.txt", "tree/family.txt"):
         (tmp_path / "mine" / name).parent.mkdir(parents=True)

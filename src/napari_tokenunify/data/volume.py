@@ -391,13 +391,17 @@ def _chunks_zyx(chunks: tuple[int, ...] | None, axes: str) -> Triple | None:
 
 
 def _with_voxel_size(volume: Volume, voxel_size_nm: VoxelSize) -> Volume:
-    """Replace the finest level's voxel size; coarser ones keep their ratio of shapes to it."""
+    """Replace the finest level's voxel size; coarser ones keep their ratio to it, of sizes if known, else of shapes."""
     if as_voxel_size(voxel_size_nm) is None:
         raise VolumeError(volume.uri, f"cannot have the voxel size {voxel_size_nm}: give three positive numbers in nm.")
-    finest = volume.shape
+    finest, known = volume.shape, volume.voxel_size_nm
     levels = []
     for level in volume.levels:
-        z, y, x = (size * round(n / m) for size, n, m in zip(voxel_size_nm, finest, level.shape, strict=True))
+        if known and level.voxel_size_nm:
+            steps = [coarse / fine for coarse, fine in zip(level.voxel_size_nm, known, strict=True)]
+        else:
+            steps = [round(n / m) for n, m in zip(finest, level.shape, strict=True)]
+        z, y, x = (size * step for size, step in zip(voxel_size_nm, steps, strict=True))
         levels.append(replace(level, voxel_size_nm=(z, y, x)))
     provenance = {**volume.provenance, "voxel_size_source": "given by the user"}
     return replace(volume, levels=tuple(levels), provenance=provenance)

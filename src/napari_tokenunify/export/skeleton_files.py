@@ -93,12 +93,11 @@ def _make_parts(content: Segments, path: Path, finished: Finished) -> Generator[
 
 def _join_parts(segments: Segments, path: Path) -> Generator[Event, None, None]:
     """Write a file for each segment."""
-    where = _blocks_by_segment(path / _PARTS)
+    where, parts = _blocks_by_segment(path / _PARTS), _Parts()
     for number, (segment, folders) in enumerate(sorted(where.items())):
         yield Progress(number, len(where), "writing skeletons")
-        skeleton = joined_skeleton([_load(folder, segment) for folder in folders], segments.voxel_size_nm)
+        skeleton = joined_skeleton([parts.load(folder, segment) for folder in folders], segments.voxel_size_nm)
         (path / f"{segment}.swc").write_bytes(_swc(skeleton, segments, segment))
-    _mapped.cache_clear()  # Windows deletes no file that is mapped
 
 
 def _save(folder: Path, skeletons: dict[int, Skeleton]) -> None:
@@ -122,18 +121,24 @@ def _blocks_by_segment(parts: Path) -> dict[int, list[Path]]:
     return where
 
 
-@lru_cache(256)
-def _mapped(path: Path) -> NDArray[Any]:
+class _Parts:
+    """The parts in all blocks; the files that were used last stay mapped."""
+
+    def __init__(self) -> None:
+        self._mapped = lru_cache(256)(_map)
+
+    def load(self, folder: Path, segment: int) -> Skeleton:
+        """Return the part of a segment in the block of a folder."""
+        nodes, edges = (
+            rows[slice(*np.searchsorted(rows["segment"], np.array([segment, segment + 1], np.uint64)))]
+            for rows in (self._mapped(folder / "nodes.npy"), self._mapped(folder / "edges.npy"))
+        )
+        return Skeleton(np.array(nodes["nodes"]), np.array(edges["edges"]), np.array(nodes["radii"]))
+
+
+def _map(path: Path) -> NDArray[Any]:
     rows: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
     return rows
-
-
-def _load(folder: Path, segment: int) -> Skeleton:
-    nodes, edges = (
-        rows[slice(*np.searchsorted(rows["segment"], np.array([segment, segment + 1], np.uint64)))]
-        for rows in (_mapped(folder / "nodes.npy"), _mapped(folder / "edges.npy"))
-    )
-    return Skeleton(np.array(nodes["nodes"]), np.array(edges["edges"]), np.array(nodes["radii"]))
 
 
 def _swc(skeleton: Skeleton, content: Segments, segment: int) -> bytes:

@@ -198,6 +198,15 @@ class AffinityWriter:
         return complete
 
 
+def describe(path: Path, layout: AffinityLayout, *, complete: bool = False, failed: Sequence[Box] = ()) -> None:
+    """Say in a store what it holds: how large its voxels are and where it lies, for us and for others."""
+    group = zarr.open_group(path, mode="r+")
+    group.attrs.update({"ome": _ome(layout), KEY: layout.facts(complete=complete, failed=failed)})
+    if layout.uncertainty and layout.voxel_size_nm:
+        array = zarr.open_array(path / UNCERTAINTY, mode="r+")
+        array.attrs.update({"resolution": list(layout.voxel_size_nm), "units": "nm"})
+
+
 def encode(affinities: NDArray[Any], dtype: str) -> NDArray[Any]:
     """Turn affinities in 0..1 into what is stored: times 255 and rounded for "uint8", or as "float16"."""
     if dtype == "uint8":
@@ -242,7 +251,6 @@ def mend_done(work: Path) -> list[Triple]:
 
 def _create(folder: Path, layout: AffinityLayout) -> None:
     group = zarr.create_group(folder, zarr_format=3)
-    group.attrs.update({"ome": _ome(layout), KEY: layout.facts(complete=False)})
     channels = len(layout.offsets)
     group.create_array(
         "0",
@@ -254,7 +262,7 @@ def _create(folder: Path, layout: AffinityLayout) -> None:
         dimension_names=("c", "z", "y", "x"),
     )
     if layout.uncertainty:
-        array = group.create_array(
+        group.create_array(
             UNCERTAINTY,
             shape=layout.shape,
             chunks=layout.cell,
@@ -263,8 +271,7 @@ def _create(folder: Path, layout: AffinityLayout) -> None:
             fill_value=0,
             dimension_names=("z", "y", "x"),
         )
-        if layout.voxel_size_nm:
-            array.attrs.update({"resolution": list(layout.voxel_size_nm), "units": "nm"})
+    describe(folder, layout)
 
 
 def _ome(layout: AffinityLayout) -> dict[str, Any]:

@@ -25,6 +25,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import numpy as np
 
 from napari_tokenunify.config import AgglomerateConfig, Config, FragmentsConfig, SegmentConfig
+from napari_tokenunify.data.annotations import Annotations
+from napari_tokenunify.data.fingerprint import data_hash
 from napari_tokenunify.data.source import Location
 from napari_tokenunify.data.volume import open_volume
 from napari_tokenunify.errors import ConfigError, SegmentError, VolumeError
@@ -304,6 +306,10 @@ def _settings(config: SegmentConfig, work: BlockWork) -> dict[str, Any]:
         "offsets": store.offsets,
         "made_of": store.settings,
     }
+    if work.mask is not None:
+        settings["voxels of the mask"] = data_hash(work.mask.volume)
+    if work.labels is not None:
+        settings["voxels of the labels"] = data_hash(Annotations(work.labels.volume))
     plain: dict[str, Any] = json.loads(json.dumps(settings))
     return plain
 
@@ -329,8 +335,9 @@ def _prepare(folder: Path, settings: dict[str, Any], *, overwrite: bool) -> dict
         fields = SegmentConfig.model_fields.items()
         plain = json.loads(json.dumps({name: field.get_default() for name, field in fields if not field.is_required()}))
         before = {name: value for name, value in plain.items() if name in settings} | before
-    if before is not None and before != settings:
-        names = ", ".join(sorted(name for name in settings if settings[name] != before.get(name)))
+    others = [] if before is None else [name for name in settings if settings[name] != before.get(name, settings[name])]
+    if others:
+        names = ", ".join(sorted(others))
         state = "is there already" if spec else "is half done"
         raise SegmentError(
             f"{folder}: {state}, with other settings ({names}); use these, another --out or --overwrite."

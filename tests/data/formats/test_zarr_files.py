@@ -146,6 +146,14 @@ def test_named_dimensions_are_put_in_order(tmp_path: Path):
     np.testing.assert_array_equal(volume.read(Box.whole(volume.shape)), data.transpose(1, 2, 0))
 
 
+def test_the_voxel_size_is_in_the_order_of_axes_that_have_names(tmp_path: Path):
+    placement = {"voxel_size": [4, 40, 8], "offset": [1, 2, 3]}
+    write(tmp_path / "a.zarr", dimension_names=["x", "z", "y"], attributes=placement)
+    volume = open_volume(tmp_path / "a.zarr")
+    assert volume.voxel_size_nm == (40, 8, 4)
+    assert volume.origin_nm == (2, 3, 1)
+
+
 @pytest.mark.parametrize("attributes", [{}, {"axis_names": ["c^", "z", "y", "x"]}])
 def test_a_channel_must_be_picked(tmp_path: Path, attributes: dict[str, Any]):
     data = write(tmp_path / "a.zarr", values((2, 5, 6, 7)), attributes=attributes, chunks=(1, 5, 6, 7))

@@ -357,7 +357,7 @@ def _attribute_placement(array: Array, axes: str) -> tuple[Placement, str]:
             case [_, _, _, *_] as scale:
                 units = attributes.get("units") or "nm"
                 units = [units] * len(scale) if isinstance(units, str) else units
-                letters = "zyx" if len(scale) == 3 else axes
+                letters = axes if len(scale) == len(axes) else "".join(axis for axis in axes if axis in "zyx")
                 placement = Placement.from_axes(letters, units, scale, attributes.get("offset"))
                 return placement, f"attribute {name}" if placement.voxel_size_nm else ""
     return Placement(), ""

@@ -25,7 +25,7 @@ from napari_tokenunify.events import Message, Progress
 from napari_tokenunify.geometry import Box
 from napari_tokenunify.network.peak_memory import peak_memory_mb
 from napari_tokenunify.segment.affinity_store import open_affinities
-from napari_tokenunify.segment.affinity_writer import AffinityLayout, AffinityWriter
+from napari_tokenunify.segment.affinity_writer import AffinityLayout, AffinityWriter, describe
 from napari_tokenunify.segment.folder_lock import locked
 from napari_tokenunify.segment.prediction.behind import Behind
 from napari_tokenunify.segment.prediction.blending import Windows
@@ -348,9 +348,14 @@ def _open_writer(out: Path, layout: AffinityLayout, *, overwrite: bool) -> Affin
         return AffinityWriter.create(out, layout)
     wanted = layout.settings
     others = [name for name in wanted if name not in _FREE and wanted[name] != store.settings.get(name)]
+    is_moved = (store.voxel_size_nm, store.origin_nm) != (layout.voxel_size_nm, layout.origin_nm)
+    if is_moved and wanted["network_voxel_size_nm"]:
+        others.append("voxel size")
     if others or store.offsets != layout.offsets:
         what = ", ".join(others) or "offsets"
         raise SegmentError(f"{out}: was made with other settings ({what}): choose another --out, or use --overwrite.")
+    if is_moved:  # no affinity depends on it where nothing was resampled
+        describe(out, layout, complete=store.complete, failed=store.failed)
     return None if store.complete else AffinityWriter(out, layout)
 
 
