@@ -46,6 +46,7 @@ from .running import JobsWatchConfig as JobsWatchConfig
 from .segmenting import AgglomerateConfig as AgglomerateConfig
 from .segmenting import EvaluateConfig as EvaluateConfig
 from .segmenting import FragmentsConfig as FragmentsConfig
+from .segmenting import ImportConfig as ImportConfig
 from .segmenting import PredictConfig as PredictConfig
 from .segmenting import SegmentConfig as SegmentConfig
 from .training import AffinityTrainingConfig as AffinityTrainingConfig
@@ -71,6 +72,7 @@ __all__ = [
     "Extent",
     "FinetuneConfig",
     "FragmentsConfig",
+    "ImportConfig",
     "InfoConfig",
     "JobConfig",
     "JobsCompareConfig",

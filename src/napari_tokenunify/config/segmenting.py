@@ -128,3 +128,30 @@ class SegmentConfig(FragmentsConfig, AgglomerateConfig):
     """Address of a dask scheduler, tcp://host:8786, or slurm:queue=NAME,cores=1,memory=8GB to start jobs."""
     overwrite: bool = False
     """Start anew where a segmentation is already; without it, a run goes on, or stops if its settings are others."""
+
+
+class ImportConfig(FragmentsConfig):
+    """Take over segments that were made elsewhere, so that they can be proofread and exported here."""
+
+    segments: str
+    """A label volume, 0 = nothing: segments, or with `mapping` supervoxels. Any format that opens here."""
+    out: str
+    """Folder to make for the segmentation."""
+    mapping: str | None = None
+    """Which supervoxel belongs to which segment: a CSV with a header and two columns, or a .npy of shape (N, 2)."""
+    affinities: str | None = None
+    """Of the same volume: segments are cut into fragments along them, and likely errors are found by them."""
+    offsets: tuple[tuple[int, int, int], ...] | None = None
+    """What the channels of the affinities stand for, one z,y,x each, where they do not say."""
+    volume: str | None = None
+    """The image that the segments lie over; they may be of a part of it if their file says where that begins."""
+    voxel_size: VoxelSizeText | None = None
+    """Voxel size z,y,x in nm, where the files do not say it."""
+    block: Extent | None = None
+    """Voxels z,y,x that are done at once; fragments that are cut end at the faces of blocks."""
+    workers: Annotated[int, Field(ge=1)] = 1
+    """Processes (or Slurm jobs) that share the blocks; more are faster and take more memory, the result is the same."""
+    cluster: str | None = None
+    """Address of a dask scheduler, tcp://host:8786, or slurm:queue=NAME,cores=1,memory=8GB to start jobs."""
+    overwrite: bool = False
+    """Start anew where a segmentation is already; without it, a run goes on, or stops if its settings are others."""

@@ -9,6 +9,7 @@ from .annotation_places import Suggestions as Suggestions
 from .annotation_places import suggest_places as suggest_places
 from .crop_scores import crop_scores as crop_scores
 from .evaluation import evaluate as evaluate
+from .imported import import_segments as import_segments
 from .merge_tree import MergeTree as MergeTree
 from .neuron_scores import NeuronScore as NeuronScore
 from .neuron_scores import Piece as Piece

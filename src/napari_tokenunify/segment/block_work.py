@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from napari_tokenunify.geometry import Box, Triple
     from napari_tokenunify.segment.affinity_store import AffinityStore
     from napari_tokenunify.segment.blocks.grid import Block, BlockGrid
+    from napari_tokenunify.segment.label_affinities import LabelAffinities
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +46,7 @@ class BlockWork:
     ----------
     folder : Path
         The segmentation that is being made; what is needed for a while lies in its folder `work`.
-    affinities : AffinityStore
+    affinities : AffinityStore or LabelAffinities
         What is cut.
     start : tuple of int
         The voxel (z, y, x) of the affinities that the first voxel of the segmentation is.
@@ -56,11 +57,11 @@ class BlockWork:
     mask : PlacedVolume, optional
         Nothing is segmented where it is 0.
     labels : PlacedVolume, optional
-        What a threshold is tuned on.
+        What a threshold is tuned on, or segments that are imported.
     """
 
     folder: Path
-    affinities: AffinityStore
+    affinities: AffinityStore | LabelAffinities
     start: Triple
     grid: BlockGrid
     config: FragmentsConfig

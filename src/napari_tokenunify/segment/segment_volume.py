@@ -11,14 +11,10 @@ Block by block, each pass after the one before and each ready to go on where it 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import time
-from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
-from functools import partial
-from importlib import metadata
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -27,7 +23,6 @@ import numpy as np
 from napari_tokenunify.config import AgglomerateConfig, Config, FragmentsConfig, SegmentConfig
 from napari_tokenunify.data.annotations import Annotations
 from napari_tokenunify.data.fingerprint import data_hash
-from napari_tokenunify.data.source import Location
 from napari_tokenunify.data.volume import open_volume
 from napari_tokenunify.errors import ConfigError, SegmentError, VolumeError
 from napari_tokenunify.events import Message, Progress
@@ -39,33 +34,39 @@ from napari_tokenunify.segment.affinity_store import open_affinities
 from napari_tokenunify.segment.agglomeration import BETA_METHODS, agglomerate
 from napari_tokenunify.segment.block_work import BlockWork, PlacedVolume
 from napari_tokenunify.segment.blocks.grid import BlockGrid, fitting_core
-from napari_tokenunify.segment.blocks.run import WORK, run_blocks
+from napari_tokenunify.segment.blocks.run import WORK
 from napari_tokenunify.segment.blocks.workers import Workers
 from napari_tokenunify.segment.boundary import in_sections, usual_threshold
 from napari_tokenunify.segment.boundary_sample import sampled_threshold
-from napari_tokenunify.segment.folder_lock import locked
+from napari_tokenunify.segment.folder_run import (
+    HOW,
+    Run,
+    about,
+    absolute,
+    alone,
+    joined_hash,
+    prepare,
+    read_json,
+    write_json,
+)
 from napari_tokenunify.segment.fragment_store import CHUNK, FRAGMENTS, create_fragments
-from napari_tokenunify.segment.segmentation import CURVE, discard, read_spec, write_parts, write_spec
+from napari_tokenunify.segment.segmentation import CURVE, write_parts, write_spec
 from napari_tokenunify.segment.tuning import tune_counts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator, Sequence
+    from collections.abc import Generator
 
     from napari_tokenunify.data import Volume
     from napari_tokenunify.events import Event
     from napari_tokenunify.segment.affinity_store import AffinityStore
-    from napari_tokenunify.segment.blocks.grid import Block
-    from napari_tokenunify.segment.blocks.workers import Result
     from napari_tokenunify.segment.region_graph import RegionGraph
     from napari_tokenunify.segment.tuning import Tuning
 
 P = TypeVar("P", bound=Config)
-_SETTINGS, _THRESHOLD, _JOINED = "settings.json", "threshold.json", "joined.json"
+_THRESHOLD, _JOINED = "threshold.json", "joined.json"
 _VOXEL_BYTES: Final = 48  # beside the affinities, what cutting a voxel takes: ids, distances, queues
 _TOO_LARGE: Final = 0.5  # share of the voxels in one fragment
 _WORTH_SAYING: Final = 0.9  # of the usual boundary threshold
-_PACKAGES: Final = ("napari-tokenunify", "bioimage-cpp", "numpy", "zarr")
-_HOW: Final = {"out", "workers", "cluster", "overwrite"}  # does not change the result
 
 
 def segment(config: SegmentConfig) -> Generator[Event, None, dict[str, Any]]:
@@ -89,14 +90,14 @@ def segment(config: SegmentConfig) -> Generator[Event, None, dict[str, Any]]:
         If mask or labels cannot be opened.
     """
     started = time.monotonic()
-    config = config.replace(**{name: _absolute(getattr(config, name)) for name in ("affinities", "mask", "tune")})
+    config = config.replace(**{name: absolute(getattr(config, name)) for name in ("affinities", "mask", "tune")})
     work = _work(config)
     settings = _settings(config, work)
-    with _alone(work.folder), Workers(min(config.workers, len(work.grid)), config.cluster) as workers:
-        spec = _prepare(work.folder, settings, overwrite=config.overwrite)
-        run = _Run(work, workers)
+    with alone(work.folder), Workers(min(config.workers, len(work.grid)), config.cluster) as workers:
+        spec = prepare(work.folder, settings, SegmentConfig, overwrite=config.overwrite)
+        run = Run(work, workers)
         if spec is None:
-            run.work = yield from _with_threshold(work)
+            run.work = yield from with_threshold(work)
             spec = yield from _make(config, run, settings)
         else:
             yield Message(f"{work.folder} is finished already, with the same settings.")
@@ -114,46 +115,16 @@ def segment(config: SegmentConfig) -> Generator[Event, None, dict[str, Any]]:
     }
 
 
-@dataclass(eq=False)
-class _Run:
-    """Runs passes over all blocks and keeps the largest memory of any process."""
-
-    work: BlockWork
-    workers: Workers
-    peak_mb: float = 0.0
-
-    def blocks(
-        self,
-        name: str,
-        function: Callable[[BlockWork, Block], Result],
-        what: str,
-        rounds: Sequence[Sequence[Block]] = (),
-    ) -> Generator[Event, None, list[Any]]:
-        """Run one pass, in one round or in several, and return what it made of each block, in the order of the grid."""
-        results: list[Any] = [None] * len(self.work.grid)
-        marks = self.work.folder / WORK / f"{name}.jsonl"
-        yield Progress(0, len(results), what)
-        done = 0
-        for blocks in rounds or [list(self.work.grid)]:
-            with closing(run_blocks(partial(function, self.work), blocks, marks, self.workers)) as answers:
-                for answer in answers:
-                    done += 1
-                    results[answer.block.index] = answer.result
-                    self.peak_mb = max(self.peak_mb, answer.peak_mb)
-                    yield Progress(done, len(results), what)
-        return results
-
-
-def _make(config: SegmentConfig, run: _Run, settings: dict[str, Any]) -> Generator[Event, None, dict[str, Any]]:
+def _make(config: SegmentConfig, run: Run, settings: dict[str, Any]) -> Generator[Event, None, dict[str, Any]]:
     """Do all passes and return the spec."""
     work = run.work
     cut = yield from run.blocks("cut", stitch.cut_block, "cutting fragments")
     if not (work.folder / WORK / _JOINED).exists():
         yield from _stitch(run, cut)
-    nodes = int(_read_json(work.folder / WORK / _JOINED)["fragments"])
+    nodes = int(read_json(work.folder / WORK / _JOINED)["fragments"])
     for name in ("cut", "match"):  # may be larger than all else
         shutil.rmtree(work.folder / WORK / name, ignore_errors=True)
-    hashes = yield from run.blocks("write", block_graph.write_block, "writing fragments")
+    written = yield from run.blocks("write", block_graph.write_block, "writing fragments")
     graph = block_graph.merge_blocks(work, nodes)
     yield from _warning(graph)
     tuning = yield from _tune(config, run, graph)
@@ -165,32 +136,32 @@ def _make(config: SegmentConfig, run: _Run, settings: dict[str, Any]) -> Generat
     for torn in (work.folder / FRAGMENTS).rglob("*.partial"):  # what zarr was writing when it was killed
         torn.unlink()
     spec = {
-        **_about(config, work, settings),
+        **about(work, settings, {"affinities": work.affinities.path, "mask": config.mask, "labels": config.tune}),
         "boundary_threshold": work.config.boundary_threshold,
         "method": found.method,
         "value": found.value,
         "fragments": nodes,
         "edges": len(graph.edges),
         "segments": len(np.unique(found.table[1:])),
-        "fragments_hash": _joined_hash([result["hash"] for result in hashes]),
+        "fragments_hash": joined_hash(written),
         "curve": [] if tuning is None else [point._asdict() for point in tuning.curve],
     }
     write_spec(work.folder, spec)
     return spec
 
 
-def _with_threshold(work: BlockWork) -> Generator[Event, None, BlockWork]:
+def with_threshold(work: BlockWork) -> Generator[Event, None, BlockWork]:
     """Settle from where on a boundary holds, for all blocks alike, and say so where it is less than usual.
 
     It is kept: blocks that are cut in a later run, when more affinities may be there, are cut as the first ones.
     """
     usual = usual_threshold(sections=in_sections(work.config, work.affinities.voxel_size_nm))
     file = work.folder / WORK / _THRESHOLD
-    threshold = _read_json(file)
+    threshold = read_json(file)
     if threshold is None:
         begun_before = (work.folder / WORK / "cut.jsonl").exists()  # when it was always the usual one
         threshold = work.config.boundary_threshold or (usual if begun_before else (yield from sampled_threshold(work)))
-        _write_json(file, threshold)
+        write_json(file, threshold)
     if work.config.boundary_threshold is None and threshold < _WORTH_SAYING * usual:
         yield Message(
             f"The network is not very sure of its boundaries, so they count from {threshold:.2f} on (usually "
@@ -210,7 +181,7 @@ def _warning(graph: RegionGraph) -> Generator[Event, None, None]:
         )
 
 
-def _stitch(run: _Run, cut: list[dict[str, int]]) -> Generator[Event, None, None]:
+def _stitch(run: Run, cut: list[dict[str, int]]) -> Generator[Event, None, None]:
     """Make fragments of the whole volume out of those of blocks, and the empty store that they go to."""
     work = run.work
     yield from run.blocks("match", stitch.match_block, "matching blocks")
@@ -220,7 +191,7 @@ def _stitch(run: _Run, cut: list[dict[str, int]]) -> Generator[Event, None, None
     origin = (store.origin[0] + work.start[0], store.origin[1] + work.start[1], store.origin[2] + work.start[2])
     path, size = work.folder / FRAGMENTS, store.voxel_size_nm
     create_fragments(path, work.grid.shape, work.grid.core, size, origin, store.origin_nm)
-    _write_json(work.folder / WORK / _JOINED, {"fragments": settle.number_blocks(work)})
+    write_json(work.folder / WORK / _JOINED, {"fragments": settle.number_blocks(work)})
 
 
 def _tuned(folder: Path, spec: dict[str, Any]) -> dict[str, Any]:
@@ -236,7 +207,7 @@ def _tuned(folder: Path, spec: dict[str, Any]) -> dict[str, Any]:
     return {"tuned": {**scores, "curve": str(folder / CURVE)}}
 
 
-def _tune(config: SegmentConfig, run: _Run, graph: RegionGraph) -> Generator[Event, None, Tuning | None]:
+def _tune(config: SegmentConfig, run: Run, graph: RegionGraph) -> Generator[Event, None, Tuning | None]:
     """Try thresholds or betas on the labels, if there are any."""
     if config.tune is None:
         return None
@@ -263,14 +234,6 @@ def _work(config: SegmentConfig) -> BlockWork:
         _placed(config.mask, store, box),
         _placed(config.tune, store, box),
     )
-
-
-def _absolute(uri: str | None) -> str | None:
-    """Return an address that means the same in the working folder of another process."""
-    if uri is None or Location.parse(uri).is_remote:
-        return uri
-    path, mark, inner = uri.partition("::")
-    return f"{Path(path).expanduser().absolute()}{mark}{inner}"
 
 
 def _placed(uri: str | None, store: AffinityStore, box: Box) -> PlacedVolume | None:
@@ -300,7 +263,7 @@ def _settings(config: SegmentConfig, work: BlockWork) -> dict[str, Any]:
     """Return what decides on the result, as plain values."""
     store = work.affinities
     settings = {
-        **config.model_dump(exclude=_HOW),
+        **config.model_dump(exclude=set(HOW)),
         "block": work.grid.core,
         "shape": store.shape,
         "offsets": store.offsets,
@@ -314,80 +277,6 @@ def _settings(config: SegmentConfig, work: BlockWork) -> dict[str, Any]:
     return plain
 
 
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Make the folder, and keep other runs out of it."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SegmentError(f"{folder}: cannot be made ({error.strerror}); choose another --out.") from error
-    with locked(folder):
-        yield
-
-
-def _prepare(folder: Path, settings: dict[str, Any], *, overwrite: bool) -> dict[str, Any] | None:
-    """Make the folder ready for work; return the spec if there is nothing left to do."""
-    if overwrite and ((folder / FRAGMENTS).is_dir() or (folder / WORK / _SETTINGS).exists()):
-        discard(folder)
-    spec = read_spec(folder)
-    before = spec.get("settings", {}) if spec else _read_json(folder / WORK / _SETTINGS)
-    if before is not None:  # a setting that there was not then was as it is by default
-        fields = SegmentConfig.model_fields.items()
-        plain = json.loads(json.dumps({name: field.get_default() for name, field in fields if not field.is_required()}))
-        before = {name: value for name, value in plain.items() if name in settings} | before
-    others = [] if before is None else [name for name in settings if settings[name] != before.get(name, settings[name])]
-    if others:
-        names = ", ".join(sorted(others))
-        state = "is there already" if spec else "is half done"
-        raise SegmentError(
-            f"{folder}: {state}, with other settings ({names}); use these, another --out or --overwrite."
-        )
-    if before is None:
-        if not _is_empty(folder):
-            raise SegmentError(f"{folder}: is there already, and is no segmentation; choose another --out.")
-        _write_json(folder / WORK / _SETTINGS, settings)
-    return spec
-
-
-def _is_empty(folder: Path) -> bool:
-    """Whether nothing is in a folder but what a kill left before the settings were written."""
-    return {path.name for path in folder.rglob("*")} <= {WORK, f".{_SETTINGS}.part"}
-
-
-def _about(config: SegmentConfig, work: BlockWork, settings: dict[str, Any]) -> dict[str, Any]:
-    """Return what the spec says of where the segmentation comes from."""
-    store = work.affinities
-    return {
-        "shape": work.grid.shape,
-        "voxel_size_nm": store.voxel_size_nm,
-        "origin": [a + b for a, b in zip(store.origin, work.start, strict=True)],
-        "origin_nm": store.origin_nm,
-        "offsets": store.offsets,
-        "sources": {"affinities": store.path, "mask": config.mask, "labels": config.tune},
-        "settings": settings,
-        "versions": {name: metadata.version(name) for name in _PACKAGES},
-    }
-
-
 def _part(config: SegmentConfig, kind: type[P]) -> P:
     """Return the fields of a Config that this one is made of."""
     return kind(**config.model_dump(include=set(kind.model_fields)))
-
-
-def _joined_hash(hashes: list[str]) -> str:
-    return hashlib.blake2b("".join(hashes).encode(), digest_size=16).hexdigest()
-
-
-def _read_json(path: Path) -> Any:
-    """Read what `_write_json` wrote; None if it is not there."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except (OSError, ValueError) as error:
-        raise SegmentError(f"{path}: is damaged; start again with --overwrite.") from error
-
-
-def _write_json(path: Path, value: object) -> None:
-    with whole_file(path, SegmentError) as part:
-        part.write_text(json.dumps(value, indent=1), encoding="utf-8")

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 KIND: Final = "segmentation"
 FORMAT: Final = 1
 SPEC: Final = "spec.json"
+IDS: Final = "imported_ids.csv"  # of segments that were made elsewhere, what they were called there
 CURVE: Final = "tuning.csv"
 EDITS: Final = "edits.sqlite"
 _GRAPH, _TREE, _TABLE = "graph", "tree", "table.npy"
@@ -304,7 +305,7 @@ def discard(folder: Path) -> None:
     if (folder / EDITS).exists():
         raise SegmentError(f"{folder}: holds edits, and is not overwritten; choose another name or delete it yourself.")
     try:
-        for name in (SPEC, _TABLE, CURVE):  # the spec first: what is left is not taken for whole
+        for name in (SPEC, _TABLE, CURVE, IDS):  # the spec first: what is left is not taken for whole
             (folder / name).unlink(missing_ok=True)
         for name in (_GRAPH, _TREE, WORK, FRAGMENTS):  # which says that it is one, should this be killed
             if (folder / name).exists():
