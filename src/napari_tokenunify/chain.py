@@ -143,7 +143,7 @@ def stage_config(project: Project, stage: str, **changes: Any) -> Config:
     ----------
     project : Project
         Where it works.
-    stage : {"finetune", "predict", "segment", "evaluate", "export", "pretrain", "compare-pretraining"}
+    stage : {"finetune", "predict", "segment", "import", "evaluate", "export", "pretrain", "compare-pretraining"}
         A verb of the chain, or of what leads to its model.
     **changes
         Fields of its Config.
@@ -182,6 +182,7 @@ def stage_config(project: Project, stage: str, **changes: Any) -> Config:
             "threshold": state.threshold,
             **({"ignore": (state.boundary_id,)} if changes.get("tune") and state.boundary_id else {}),
         },
+        "import": {"volume": state.volume, "voxel_size": state.voxel_size, "out": str(project.segmentation)},
         "evaluate": {"segmentation": str(project.segmentation), "labels": annotations},
         "export": {
             "segmentation": str(project.segmentation),

@@ -1,4 +1,4 @@
-"""What a prediction would replace: affinities of another network, box or volume, and whether these reach further."""
+"""What has been predicted in a project, and what another prediction would replace."""
 
 from __future__ import annotations
 
@@ -69,3 +69,24 @@ def larger_box(config: PredictConfig, volume: Volume) -> Box | None:
     except TokenUnifyError:  # damaged, or from elsewhere: of no use to her
         return None
     return there if math.prod(there.shape) > math.prod(own.shape) else None
+
+
+def whole_affinities(path: Path, volume: Callable[[], Volume]) -> str | None:
+    """Return the address of affinities if they are complete and of the whole volume, else None.
+
+    Parameters
+    ----------
+    path : Path
+        Where they may lie.
+    volume : callable
+        Opens the volume.
+    """
+    from napari_tokenunify.segment import open_affinities
+
+    if not path.exists():
+        return None
+    try:
+        store = open_affinities(path)
+        return str(path) if store.complete and store.shape == volume().shape else None
+    except TokenUnifyError:  # damaged, or from elsewhere
+        return None

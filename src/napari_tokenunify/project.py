@@ -203,7 +203,9 @@ def check_place(folder: Path) -> None:
         raise ProjectError(f"{folder}: lies inside the project {around}; choose a folder outside it.")
 
 
-def kept_in(folder: Path, name: Literal["image.npy", "labels.npy", "points.csv", "skeletons.csv"]) -> Path:
+def kept_in(
+    folder: Path, name: Literal["image.npy", "labels.npy", "imported.npy", "points.csv", "skeletons.csv"]
+) -> Path:
     """Return where a project folder keeps what lay in no file; its folder may still have to be made."""
     return folder / name
 

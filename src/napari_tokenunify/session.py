@@ -19,6 +19,7 @@ from napari_tokenunify.config import (
     EvaluateConfig,
     ExportConfig,
     FinetuneConfig,
+    ImportConfig,
     PredictConfig,
     PretrainConfig,
     ProofreadCarryConfig,
@@ -30,7 +31,7 @@ from napari_tokenunify.geometry import parse_voxel_size
 from napari_tokenunify.jobs import Job, JobSpec, JobState
 from napari_tokenunify.network.installed import installed_models, suggested_model
 from napari_tokenunify.network.presets import NETWORK_PRESETS
-from napari_tokenunify.predictions import would_replace
+from napari_tokenunify.predictions import whole_affinities, would_replace
 from napari_tokenunify.project import Project, ProjectState
 from napari_tokenunify.segmentations import (
     OpenSegmentation,
@@ -53,7 +54,9 @@ if TYPE_CHECKING:
 
 AnyConfig = TypeVar("AnyConfig", bound="Config")
 
-_OWN_OUT: Final = frozenset({"predict", "segment", "export", "proofread labels"})  # write where their Config says
+_OWN_OUT: Final = frozenset(
+    {"predict", "segment", "import", "export", "proofread labels"}
+)  # write where their Config says
 _CARRY: Final = "proofread carry"
 
 
@@ -350,6 +353,14 @@ class Session:
         """Return the settings of the next segmentation; one that was edited is kept, and the next lies beside it."""
         return self._config("segment", SegmentConfig, {**place_of_next(self.project), **changes})
 
+    def import_config(self, **changes: Any) -> ImportConfig:
+        """Return the settings of taking over segments from elsewhere, along affinities of the whole volume if any."""
+        known = {
+            "affinities": whole_affinities(self.project.affinities, lambda: self.volume),
+            **place_of_next(self.project),
+        }
+        return self._config("import", ImportConfig, {**known, **changes})
+
     def evaluate_config(self, **changes: Any) -> EvaluateConfig:
         """Return the settings of the next comparison: what is shown, against the annotations."""
         return self._config("evaluate", EvaluateConfig, {"threshold": self.shown_threshold, **changes})
@@ -370,7 +381,7 @@ class Session:
         ProjectError
             If no folder can be made for it.
         """
-        if isinstance(config, SegmentConfig):
+        if isinstance(config, SegmentConfig | ImportConfig):
             self._make_room(Path(config.out))
         folder = self.project.new_run(stage.replace(" ", "-"))
         if stage not in _OWN_OUT and "out" in type(config).model_fields:  # its results lie in the run folder
@@ -472,7 +483,7 @@ class Session:
         if status.stage == "finetune":
             self.change(trained=str(status.folder))
             self.said.emit(f"{status.name} is trained; predictions use it from now on.", "info")
-        elif status.stage == "segment":
+        elif status.stage in {"segment", "import"}:
             self._take_segmentation(Path((status.result or {}).get("out", self.project.segmentation)))
         elif status.stage == _CARRY:
             self._end_carrying(status)

@@ -24,6 +24,7 @@ from napari_tokenunify.config import PredictConfig, SegmentConfig
 from napari_tokenunify.errors import ConfigError, SegmentError, TokenUnifyError
 from napari_tokenunify.geometry import Box
 from napari_tokenunify.gui.copy_buttons import CopyButtons
+from napari_tokenunify.gui.import_box import ImportBox
 from napari_tokenunify.gui.listening import listen
 from napari_tokenunify.gui.model_words import network_in_use
 from napari_tokenunify.gui.pick_panel import PickPanel
@@ -97,6 +98,7 @@ class SegmentPanel(QWidget):
         self.method.setToolTip(SegmentConfig.model_fields["method"].description or "")
         self.segment = QPushButton("Segment")
         self.segment.setToolTip("Cut the affinities into fragments and join them.")
+        self.elsewhere = ImportBox(self._viewer, self._session)
         self.threshold, self.value = QSlider(Qt.Orientation.Horizontal), QLabel()
         self.threshold.setRange(0, _STEPS)
         self.threshold.setEnabled(False)
@@ -127,6 +129,7 @@ class SegmentPanel(QWidget):
         layout.addLayout(below)
         layout.addWidget(self.segment)
         layout.addWidget(CopyButtons("segment", self.segment_config))
+        layout.addWidget(self.elsewhere)
         layout.addWidget(self.picking)
         layout.addStretch()
 
