@@ -115,3 +115,27 @@ def test_a_trained_network_is_the_one_that_predicts(tmp_path: Path):
     assert stage_config(project, "predict").model == "small"
     project.change(trained="runs/finetune-1")
     assert stage_config(project, "predict").model == "runs/finetune-1"
+
+
+def test_paths_in_all_steps_count_from_the_file_and_names_stay(tmp_path):
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "c.yaml").write_text(
+        "project: p\nvolume: v.npy\nmodel: weights\nfinetune: {model: tiny, annotations: a.npy}\n"
+        "predict: {out: /there/a.zarr}\nsegment: {mask: m.npy::x, workers: 2}\n"
+        "evaluate: {skeletons: sk, labels: 's3://bucket/l'}\nexport: {out: o.zarr}\n"
+    )
+    chain, here = read_chain(tmp_path / "c.yaml"), str(tmp_path)
+    assert (chain.project, chain.model) == (f"{here}/p", f"{here}/weights")
+    assert chain.finetune == {"model": "tiny", "annotations": f"{here}/a.npy"}
+    assert chain.predict == {"out": "/there/a.zarr"}
+    assert chain.segment == {"mask": f"{here}/m.npy::x", "workers": 2}
+    assert chain.evaluate == {"skeletons": f"{here}/sk", "labels": "s3://bucket/l"}
+    assert chain.export == {"out": f"{here}/o.zarr"}
+
+
+def test_the_membrane_of_the_project_s_own_labels_is_no_neuron_where_segments_are_compared(tmp_path):
+    project = Project.create(tmp_path / "p", ProjectState(volume="v", annotations="mine", boundary_id=255))
+    assert stage_config(project, "evaluate").ignore == (0, 255)
+    assert stage_config(project, "evaluate", labels="mine").ignore == (0, 255)
+    assert stage_config(project, "evaluate", labels="others").ignore == (0,)
+    assert stage_config(project, "evaluate", ignore=(7,)).ignore == (7,)

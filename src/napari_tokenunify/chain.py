@@ -25,6 +25,13 @@ if TYPE_CHECKING:
     from napari_tokenunify.events import Event
 
 CHAIN: Final = ("finetune", "predict", "segment", "evaluate", "export")
+_PATHS: Final = {  # settings of its steps that name files
+    "finetune": ("volume", "annotations"),
+    "predict": ("volume", "out"),
+    "segment": ("affinities", "mask", "tune", "out"),
+    "evaluate": ("segmentation", "labels", "skeletons", "out"),
+    "export": ("segmentation", "affinities", "out"),
+}
 _RUN: Final = "run"  # the folder of the chain's training, among those of the project's other runs
 
 
@@ -101,10 +108,15 @@ def read_chain(path: Path) -> Chain:
         raise ConfigError(f"{path}: {error}.") from error
     here = path.resolve().parent
     paths: dict[str, Any] = {name: _from(here, getattr(chain, name)) for name in ("project", "volume", "annotations")}
-    for step, field in (("segment", "tune"), ("evaluate", "labels"), ("export", "out")):
-        settings = getattr(chain, step)
-        if settings and field in settings:
-            paths[step] = {**settings, field: _from(here, str(settings[field]))}
+    paths["model"] = _model_from(here, chain.model)
+    for step, fields in _PATHS.items():
+        settings = dict(getattr(chain, step) or {})
+        for field in [field for field in fields if settings.get(field) is not None]:
+            settings[field] = _from(here, str(settings[field]))
+        if "model" in settings:
+            settings["model"] = _model_from(here, str(settings["model"]))
+        if settings:
+            paths[step] = settings
     return chain.replace(**paths)
 
 
@@ -183,7 +195,11 @@ def stage_config(project: Project, stage: str, **changes: Any) -> Config:
             **({"ignore": (state.boundary_id,)} if changes.get("tune") and state.boundary_id else {}),
         },
         "import": {"volume": state.volume, "voxel_size": state.voxel_size, "out": str(project.segmentation)},
-        "evaluate": {"segmentation": str(project.segmentation), "labels": annotations},
+        "evaluate": {
+            "segmentation": str(project.segmentation),
+            "labels": annotations,
+            **({"ignore": (0, state.boundary_id)} if state.boundary_id and _are_ours(changes, annotations) else {}),
+        },
         "export": {
             "segmentation": str(project.segmentation),
             "out": str(project.folder / "exports" / f"segments{_suffix(changes)}"),
@@ -193,6 +209,11 @@ def stage_config(project: Project, stage: str, **changes: Any) -> Config:
         return STAGES[stage].config(**{**known[stage], **changes})
     except ValidationError as error:
         raise ConfigError(f"{stage}: {what_is_wrong(error)}") from error
+
+
+def _are_ours(changes: dict[str, Any], annotations: str) -> bool:
+    """Whether segments are compared with the project's own annotations, whose membrane is no neuron."""
+    return str(changes.get("labels", annotations)) == annotations
 
 
 def _project(chain: Chain) -> Project:
@@ -216,6 +237,11 @@ def _project(chain: Chain) -> Project:
 def _suffix(changes: dict[str, Any]) -> str:
     kind = changes.get("format", "ome-zarr")
     return FORMATS[kind].suffix if kind in FORMATS else ""
+
+
+def _model_from(folder: Path, model: str) -> str:
+    """Return the path of weights that lie there, else the name that it is."""
+    return str(folder / Path(model).expanduser()) if (folder / Path(model).expanduser()).exists() else model
 
 
 def _from(folder: Path, uri: str | None) -> str | None:

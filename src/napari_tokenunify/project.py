@@ -237,6 +237,11 @@ class RunPaths:
         return self.folder / "spec.json"
 
     @property
+    def said(self) -> Path:
+        """The metrics of a training that no Job keeps; a line each."""
+        return self.folder / "said.jsonl"
+
+    @property
     def events(self) -> Path:
         """What the job said, one JSON object a line."""
         return self.folder / "events.jsonl"

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 import time
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -155,3 +156,14 @@ def test_time_that_the_driver_takes_is_not_time_of_the_training(tmp_path):
     assert standing.step > 5
     assert standing.seconds < 1.0
     assert any(isinstance(event, Progress) for event in events)
+
+
+@pytest.mark.parametrize(("waited", "others", "over"), [(3, 0, True), (0, 1, True), (0, 0, False)])
+def test_processes_end_together_also_when_one_of_them_has_lost_patience(waited, others, over):
+    asked = []
+    ranks = SimpleNamespace(world=2, total=lambda own: asked.append(own) or [own + others])
+    plan = SimpleNamespace(patience=3, budget=Budget(100, None))
+    clock, standing = SimpleNamespace(seconds=1.0), SimpleNamespace(waited=waited, step=5)
+    loop = SimpleNamespace(plan=plan, standing=standing, clock=clock, _seconds_of_steps=[], _ranks=ranks)
+    assert Loop._is_over(loop) == over
+    assert asked == [float(waited >= 3)]

@@ -57,3 +57,14 @@ def test_where_nothing_is_known_there_are_no_scores():
     nothing = np.zeros((6, 10, 10), np.uint64)
     scores.add(perfect(nothing), place(nothing), DEFAULT_OFFSETS)
     assert scores.values() == {}
+
+
+def test_a_membrane_is_no_neuron():
+    labels = halves()
+    labels[:, :, 4:6] = 99
+    seen = []
+    scores = PlaceScores(99, segment=lambda _, ids, *__: seen.append(ids) or {"voi": 0.0})
+    scores.add(perfect(labels), place(labels), DEFAULT_OFFSETS)
+    np.testing.assert_array_equal(seen[0], np.where(labels == 99, 0, labels)[BOX.slices])
+    scores.add(perfect(labels), place(np.full_like(labels, 99)), DEFAULT_OFFSETS)
+    assert len(seen) == 1

@@ -157,11 +157,10 @@ class Loop:
 
     def _is_over(self) -> bool:
         plan, standing = self.plan, self.standing
-        if plan.patience and standing.waited >= plan.patience:
-            return True
+        tired = bool(plan.patience and standing.waited >= plan.patience)
         usual = sorted(self._seconds_of_steps)[len(self._seconds_of_steps) // 2] if self._seconds_of_steps else 0.0
         seconds = self.clock.seconds + (self._validation.took if plan.budget.steps is None else 0.0)
-        over = plan.budget.is_used(standing.step, seconds, usual)
+        over = tired or plan.budget.is_used(standing.step, seconds, usual)  # all processes end together
         return self._ranks.total(float(over))[0] > 0 if self._ranks.world > 1 else over
 
     def _crops(self, crop: Triple) -> Generator[Any, None, None]:

@@ -52,8 +52,9 @@ class PlaceScores:
         target, mask = targets(place.around, offsets, self.boundary_id, widen=self.widen)
         part = (slice(None), *place.inner.slices)
         self._affinities += AffinityScores.of(affinities, target[part], mask[part])
-        if self.segment is not None and place.is_dense:
-            self._segments.append(self.segment(affinities, place.ids, offsets, self.voxel_size_nm))
+        neurons = place.ids if self.boundary_id is None else np.where(place.ids == self.boundary_id, 0, place.ids)
+        if self.segment is not None and place.is_dense and neurons.any():  # a membrane is no neuron
+            self._segments.append(self.segment(affinities, neurons, offsets, self.voxel_size_nm))
 
     def values(self) -> dict[str, float]:
         """Return the scores by name: those of `AffinityScores` over all places, of segments the mean of dense ones."""
