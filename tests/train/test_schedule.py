@@ -24,6 +24,8 @@ def test_a_budget_of_steps_does_not_look_at_the_time():
 def test_a_budget_of_time_ends_where_the_next_step_would_end_mostly_after_it():
     budget = Budget(None, 100.0)
     assert budget.share(7, 25) == 0.25
+    assert budget.share(7, 40, 20.0) == 0.5
+    assert budget.share(7, 80, 20.0) == 1.0
     assert not budget.is_used(7, 94, 10)
     assert budget.is_used(7, 96, 10)
 

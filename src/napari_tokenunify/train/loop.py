@@ -185,7 +185,8 @@ class Loop:
     def _pace(self) -> None:
         """Set the learning rate, in all processes the same, and let the task know how far the training has come."""
         plan, step = self.plan, self.standing.step
-        share = self._ranks.total(plan.budget.share(step, self.clock.seconds))[0] / self._ranks.world
+        used = plan.budget.share(step, self.clock.seconds, self._validation.took)
+        share = self._ranks.total(used)[0] / self._ranks.world
         if isinstance(self.task, PacedTask):
             share = self.task.pace(share)
         for group in self.optimiser.param_groups:

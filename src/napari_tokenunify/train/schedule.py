@@ -52,11 +52,11 @@ class Budget:
     steps: int | None
     seconds: float | None
 
-    def share(self, step: int, seconds: float) -> float:
-        """Return how much of it is used, 0..1."""
+    def share(self, step: int, seconds: float, reserve: float = 0.0) -> float:
+        """Return how much of it is used, 0..1; of the seconds, `reserve` are kept for what follows the last step."""
         if self.steps is not None:
             return min(1.0, step / max(1, self.steps))
-        return min(1.0, seconds / max(1e-9, self.seconds or 0.0))
+        return min(1.0, seconds / max(1e-9, (self.seconds or 0.0) - reserve))
 
     def is_used(self, step: int, seconds: float, next_step: float) -> bool:
         """Tell whether no step of `next_step` seconds fits in any more."""

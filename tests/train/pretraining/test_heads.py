@@ -64,7 +64,7 @@ def test_weights_of_an_official_file_fit_and_others_leave_the_head_as_it_was():
     assert torch.equal(head.mlp.weight, other.mlp.weight)
 
 
-@pytest.mark.parametrize("crop", [(8, 32, 32), (5, 23, 40)])
+@pytest.mark.parametrize("crop", [(2, 32, 32), (8, 32, 32), (5, 23, 40)])
 def test_the_resampler_takes_crops_of_any_size(crop):
     network = build_network(SMALLEST)
     head = build_head(load_recipe("paper"), network)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -105,3 +107,14 @@ def test_coarser_voxels_are_means_of_their_box(crop):
     assert float(found[-1, -1, -1]) == pytest.approx(
         float(voxels[(crop[0] - 1) // 2 * 2 :, (crop[1] - 1) // 3 * 3 :, (crop[2] - 1) // 4 * 4 :].mean())
     )
+
+
+@pytest.mark.parametrize("shape", [(2, 20, 40), (3, 5, 7), (1, 1, 1), (9, 17, 33)])
+def test_means_of_boxes_are_those_of_numpy_also_where_a_crop_is_smaller_than_a_box(shape):
+    by = (4, 8, 16)
+    voxels = np.random.default_rng(0).random(shape).astype(np.float32)
+    wanted = np.empty_like(voxels)
+    for z, y, x in itertools.product(*(range(0, n, size) for n, size in zip(shape, by, strict=True))):
+        box = (slice(z, z + by[0]), slice(y, y + by[1]), slice(x, x + by[2]))
+        wanted[box] = voxels[box].mean()
+    np.testing.assert_allclose(coarser(torch.from_numpy(voxels), by).numpy(), wanted, atol=1e-6)

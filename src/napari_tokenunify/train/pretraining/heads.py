@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from napari_tokenunify.errors import TrainError
 from napari_tokenunify.network.official import HEAD_PREFIX
-from napari_tokenunify.train.pretraining.tokens import TokenGrid
+from napari_tokenunify.train.pretraining.tokens import TokenGrid, means
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -114,7 +114,7 @@ class Resampler(nn.Module):
         """Predict tokens (B, Q, z, y, x) at `wanted` (B, Q) from features (B, C, ...) and `logits` (B, 1, Z, Y, X)."""
         z, y, x = grid.token
         part = (z, max(1, y // 2), max(1, x // 2))  # four means a token: what lies beside it is seen in some detail
-        pooled = functional.avg_pool3d(fine, part, part, ceil_mode=True, count_include_pad=False)
+        pooled = means(fine, part)
         context = torch.cat(
             [
                 self.from_encoder(_rows(coarse)) + self._where(coarse, grid),

@@ -204,11 +204,16 @@ def scales(token: Triple, factor: Triple) -> tuple[Triple, ...]:
     return tuple(reversed(found))
 
 
+def means(voxels: Tensor, by: Triple) -> Tensor:
+    """Return the mean of each box of `by` (z, y, x) voxels, those at the end cut: (B, C, Z, Y, X), fewer of them."""
+    part = [min(size, extent) for size, extent in zip(by, voxels.shape[2:], strict=True)]
+    return functional.avg_pool3d(voxels, part, part, ceil_mode=True, count_include_pad=False)
+
+
 def coarser(voxels: Tensor, by: Triple) -> Tensor:
     """Give all voxels of each box of `by` (z, y, x) voxels their mean: (..., Z, Y, X) to the same shape."""
     shape = voxels.shape[-3:]
-    flat = voxels.reshape(-1, 1, *shape)
-    means = functional.avg_pool3d(flat, by, by, ceil_mode=True, count_include_pad=False)
+    found = means(voxels.reshape(-1, 1, *shape), by)
     for axis, size in enumerate(by, start=2):
-        means = means.repeat_interleave(size, axis)
-    return means[:, :, : shape[0], : shape[1], : shape[2]].reshape(voxels.shape)
+        found = found.repeat_interleave(size, axis)
+    return found[:, :, : shape[0], : shape[1], : shape[2]].reshape(voxels.shape)
