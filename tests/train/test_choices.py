@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
+from napari_tokenunify.config import FinetuneConfig
+from napari_tokenunify.train import choices
 from napari_tokenunify.train.choices import candidate_crops
 
 LARGE = (500, 500, 500)
@@ -46,3 +49,16 @@ def test_a_thin_volume_that_is_labelled_throughout_gets_no_wider_crops():
 def test_a_crop_is_not_much_larger_than_the_volume_nor_there_twice():
     assert candidate_crops(FIB, (30, 100, 64)) == [(32, 104, 64), (32, 96, 64), (32, 64, 64)]
     assert candidate_crops(FIB, (20, 64, 64)) == [(24, 64, 64)]
+
+
+@pytest.mark.parametrize("crop", [(8, 32, 32), None])
+def test_a_step_of_more_crops_takes_longer_and_so_there_are_fewer_steps(monkeypatch: pytest.MonkeyPatch, crop):
+    monkeypatch.setattr(choices, "step_seconds", lambda *_: 0.5)
+    network = torch.nn.Conv3d(1, 3, 1)
+    steps = {}
+    for batch in (1, 4):
+        config = FinetuneConfig(volume="v", annotations="a", out="o", minutes=10, crop=crop, batch=batch)
+        plan, said = choices.choose_plan(config, network, None, [(16, 64, 64), (8, 32, 32)], "fp32", labelled=False)
+        assert plan.batch == batch
+        steps[batch] = int(said.split()[1])
+    assert steps[4] == pytest.approx(steps[1] / 4, abs=1)

@@ -210,10 +210,10 @@ def _choose_crop(
 ) -> tuple[Triple, float | None]:
     """Return the largest crop that fits and leaves time for enough steps, and the seconds of a step."""
     device = next(network.parameters()).device
-    width = next(network.parameters()).shape[0]
+    width, batch = next(network.parameters()).shape[0], config.batch or 1
     if config.crop is not None:
         seconds = None if config.steps is not None else step_seconds(network, task, config.crop, precision)
-        return config.crop, seconds
+        return config.crop, None if seconds is None else seconds * batch
     fitting = [crop for crop in crops if fits_in_memory(crop, width, device)] or crops[-1:]
     if config.steps is not None:
         return fitting[len(fitting) // 2], None  # nothing is said of time: a middling one
@@ -221,10 +221,10 @@ def _choose_crop(
     each = step_seconds(network, task, smallest, precision)
     voxel = (each or 1.0) / math.prod(smallest)  # time grows with the voxels, a little less than in proportion
     for crop in fitting:
-        expected = voxel * math.prod(crop)
-        if _OVERHEAD * 60 * config.minutes / (expected * (config.batch or 1)) >= _STEPS_WANTED:
-            return crop, expected * (config.batch or 1)
-    return smallest, each
+        expected = voxel * math.prod(crop) * batch
+        if _OVERHEAD * 60 * config.minutes / expected >= _STEPS_WANTED:
+            return crop, expected
+    return smallest, None if each is None else each * batch
 
 
 def usual_workers(device: torch.device) -> int:
