@@ -300,6 +300,17 @@ def test_a_mask_or_labels_that_have_changed_are_other_settings(
     run(**settings, overwrite=True)
 
 
+def test_affinities_of_others_that_have_changed_are_other_settings(tmp_path: Path):
+    values = np.random.default_rng(0).random((3, *SHAPE), np.float32)
+    np.save(tmp_path / "a.npy", values)
+    settings = {"affinities": str(tmp_path / "a.npy"), "offsets": DEFAULT_OFFSETS, "out": str(tmp_path / "s"), **SMALL}
+    run(**settings)
+    run(**settings)
+    np.save(tmp_path / "a.npy", 1 - values)
+    with pytest.raises(SegmentError, match=r"with other settings \(values of the affinities\)"):
+        run(**settings)
+
+
 def test_a_segmentation_of_before_that_says_nothing_of_the_mask_is_the_same(affinities: Path, tmp_path: Path):
     np.save(tmp_path / "mask.npy", np.ones(SHAPE, np.uint8))
     settings = {"affinities": str(affinities), "out": str(tmp_path / "s"), "mask": str(tmp_path / "mask.npy"), **SMALL}

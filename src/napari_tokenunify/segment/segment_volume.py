@@ -14,6 +14,8 @@ from __future__ import annotations
 import json
 import shutil
 import time
+import zlib
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -26,7 +28,7 @@ from napari_tokenunify.data.fingerprint import data_hash
 from napari_tokenunify.data.volume import open_volume
 from napari_tokenunify.errors import ConfigError, SegmentError, VolumeError
 from napari_tokenunify.events import Message, Progress
-from napari_tokenunify.geometry import Box
+from napari_tokenunify.geometry import Box, as_triple
 from napari_tokenunify.network.peak_memory import peak_memory_mb
 from napari_tokenunify.project import whole_file
 from napari_tokenunify.segment import block_graph, settle, stitch
@@ -269,6 +271,10 @@ def _settings(config: SegmentConfig, work: BlockWork) -> dict[str, Any]:
         "offsets": store.offsets,
         "made_of": store.settings,
     }
+    if not store.settings:  # not ours, so nothing says what they were made of
+        middle = Box.centred((16, 64, 64), as_triple(n // 2 for n in store.shape)).clipped(store.shape)
+        with suppress(SegmentError):  # what cannot be read is told by the block that needs it
+            settings["values of the affinities"] = zlib.crc32(store.read(middle or Box.whole(store.shape)).tobytes())
     if work.mask is not None:
         settings["voxels of the mask"] = data_hash(work.mask.volume)
     if work.labels is not None:
