@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from napari_tokenunify.config import CheckConfig, FinetuneConfig, InfoConfig
+from napari_tokenunify.config import CheckConfig, FinetuneConfig, InfoConfig, what_is_wrong
 from napari_tokenunify.errors import ConfigError
 from napari_tokenunify.pipeline import STAGES
 
@@ -36,3 +36,9 @@ def test_every_setting_is_explained(name: str):
 def test_a_new_decoder_cannot_stay_as_it_is(parts: str):
     with pytest.raises(ConfigError, match="choose --parts all or --parts decoder"):
         FinetuneConfig(volume="a", annotations="b", out="c", transfer="encoder", parts=parts)
+
+
+def test_a_wrong_item_of_a_list_is_named_by_its_list():
+    with pytest.raises(ValidationError) as wrong:
+        FinetuneConfig(volume="v", annotations="a", out="o", crop=(8, 32))
+    assert what_is_wrong(wrong.value, flag=True).startswith("--crop")

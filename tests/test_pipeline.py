@@ -39,7 +39,9 @@ CONFIGS = [
     ("segment", SegmentConfig(affinities="a", out="o", offsets=((-1, 0, 0), (0, -1, 0)), threshold=0.25)),
     ("pretrain", PretrainConfig(volumes=("a b.h5::/raw", "c.zarr"), out="o", weights=(1, 2.5), resample=False)),
     ("pretrain", PretrainConfig(volumes=("a", "b"), out="o", voxel_size="40,4,4 file", sweep=("tiny", "small"))),
+    ("pretrain", PretrainConfig(volumes=("a,b.tif", "c.tif"), out="o")),
     ("evaluate", EvaluateConfig(segmentation="s", labels="l", ignore=(0, 7))),
+    ("evaluate", EvaluateConfig(segmentation="s", labels="l", ignore=())),
 ]
 
 

@@ -170,7 +170,7 @@ def command_line(name: str, config: Config) -> str:
             continue
         flag = "--" + field.replace("_", "-")
         if _POSITIONAL in info.metadata:
-            words.append(str(value))
+            words += [str(one) for one in value] if isinstance(value, tuple) else [str(value)]
         elif isinstance(value, bool):
             words.append(flag if value else flag.replace("--", "--no-", 1))
         else:
@@ -192,7 +192,7 @@ def python_code(name: str, config: Config) -> str:
 
 
 def _as_word(value: Any) -> str:
-    if isinstance(value, tuple) and value and isinstance(value[0], tuple):
+    if isinstance(value, tuple) and (not value or isinstance(value[0], tuple) or any("," in str(one) for one in value)):
         return json.dumps(value)
     return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 

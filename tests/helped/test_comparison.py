@@ -119,6 +119,16 @@ def test_every_start_gets_every_seed_and_a_table_says_who_won(data, told):
     assert done[-1] == 6000
 
 
+def test_more_starts_add_to_a_comparison_and_none_may_be_left_out(data, told):
+    drive(compare_pretraining(config(data)))
+    first = len(told)
+    _, _, result = drive(compare_pretraining(config(data, others=(str(data / "pretrain-1"),))))
+    assert [row["start"] for row in result["rows"]] == ["pretrain-0 (paper)", "scratch", "pretrain-1 (mae)"]
+    assert {one.model for one in told[first:]} == {str(data / "pretrain-1")}
+    with pytest.raises(TrainError, match="other settings, data or starts"):
+        drive(compare_pretraining(config(data)))
+
+
 def test_all_trainings_have_the_crop_and_batch_that_the_first_one_chose(data, told):
     drive(compare_pretraining(config(data, crop=None)))
     assert [(one.crop, one.batch) for one in told] == [(None, None), *[((8, 64, 64), 3)] * 3]

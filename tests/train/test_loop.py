@@ -167,3 +167,17 @@ def test_processes_end_together_also_when_one_of_them_has_lost_patience(waited, 
     loop = SimpleNamespace(plan=plan, standing=standing, clock=clock, _seconds_of_steps=[], _ranks=ranks)
     assert Loop._is_over(loop) == over
     assert asked == [float(waited >= 3)]
+
+
+def test_a_training_by_minutes_that_is_done_makes_no_further_step(tmp_path):
+    def train(seconds):
+        task = ToyTask()
+        _, _, standing = drive(loop(tmp_path, task, budget=Budget(None, seconds)).run())
+        return task, standing
+
+    _, first = train(0.5)
+    task, again = train(0.5)
+    assert (again.step, again.seconds, task.calls, task.saved) == (first.step, first.seconds, 0, [])
+    task, more = train(1.0)
+    assert more.step > first.step
+    assert task.calls > 0

@@ -36,8 +36,9 @@ def summaries(monkeypatch: pytest.MonkeyPatch) -> list:
 
 
 def training(*steps: int, error: str = ""):
+    yield Progress(0, 1, "looking at the data")
     for step in steps:
-        yield Progress(step, 9, "training")
+        yield Progress(step, 9, f"training, step {step}")
         yield Metric(step, {"loss": 1 / (1 + step)})
     if error:
         raise TrainError(error)

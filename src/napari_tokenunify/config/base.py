@@ -33,7 +33,8 @@ def what_is_wrong(error: ValidationError, flag: bool = False) -> str:
     first = error.errors()[0]
     field = ".".join(str(part) for part in first["loc"]) or "a setting"
     if flag:
-        field = "--" + field.rpartition(".")[2].replace("_", "-")
+        names = [str(part) for part in first["loc"] if not isinstance(part, int)]  # of a list the list, not the place
+        field = "--" + (names[-1] if names else field).replace("_", "-")
     if first["type"] == "missing":
         return f"{field} is missing."
     if first["type"] == "extra_forbidden":

@@ -185,20 +185,29 @@ def _check_same(config: ComparePretrainingConfig, starts: Sequence[_Start], volu
     chosen = config.model_dump(mode="json", exclude=_FREE_TO_CHANGE)
     if chosen["transfer"] == "all":
         del chosen["transfer"]  # comparisons of before there was a choice go on
-    asked = [chosen, weights, data_hash(volume)]
-    settings = {"comparison": hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]}
+    data = data_hash(volume)
+    without = {name: value for name, value in chosen.items() if name != "others"}
+    settings = {"comparison": _digest([without, data]), "starts": weights}
     file = out / "comparison.json"
     try:
         before = json.loads(file.read_text(encoding="utf-8")) if file.exists() else settings
     except (OSError, ValueError) as error:
         raise TrainError(f"{file}: cannot be read; start a new comparison in another folder.") from error
-    if before != settings:
+    known = before.get("starts", weights)  # more starts may be added to those that are there
+    same = (
+        {settings["comparison"]} if "starts" in before else {settings["comparison"], _digest([chosen, weights, data])}
+    )
+    if before.get("comparison") not in same or weights[: len(known)] != known:
         raise TrainError(
             f"{out}: holds a comparison with other settings, data or starts; choose another --out, or give the same "
             "settings to go on with it."
         )
     with whole_file(file, TrainError) as part:
         part.write_text(json.dumps(settings) + "\n", encoding="utf-8")
+
+
+def _digest(values: list[Any]) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, eq=False)

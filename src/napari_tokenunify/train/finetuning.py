@@ -199,7 +199,7 @@ def _prepare(
     network, seen, run_id = start.network.to(device), start.seen, _run_id(config, start.card, data, start.how)
     before = settings_of(paths, run_id)
     choose_parts(network, start.parts)
-    check_disk(paths.folder, network)
+    check_disk(paths, network)
     settings: dict[str, Any] = {}  # filled in before the first weights are stored
 
     def store(path: Path, weights: dict[str, Tensor], standing: Standing) -> None:

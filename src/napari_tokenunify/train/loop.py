@@ -104,6 +104,9 @@ class Loop:
             If memory does not suffice for the smallest crop, the loss stays not finite, or the disk is full.
         """
         yield from self._begin()
+        whole = f"{self.plan.budget}, patience {self.plan.patience}"
+        if self.standing.ended == whole:  # by the clock there might be room for another step
+            return self.standing
         try:
             yield from self._steps()
             yield from self._report(at_end=True)
@@ -112,8 +115,8 @@ class Loop:
         except GeneratorExit:
             self._save()
             raise
-        if self._saved_step < self.standing.step:
-            self._save()
+        self.standing = self.standing.with_(ended=whole)
+        self._save()
         return self.standing
 
     def _begin(self) -> Generator[Event, None, None]:

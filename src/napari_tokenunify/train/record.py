@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from tensorboardX import SummaryWriter
 
 from napari_tokenunify.errors import TokenUnifyError
-from napari_tokenunify.events import Metric, Progress, from_json, to_json
+from napari_tokenunify.events import Metric, Preview, Progress, from_json, to_json
 from napari_tokenunify.network.card import DataUsed, Intensity, ModelCard, TrainingRun
 from napari_tokenunify.train.ranks import is_first
 from napari_tokenunify.train.summary import write_summary
@@ -127,7 +127,7 @@ class _Record:
                 opened.close()
 
     def _note(self, event: Event) -> None:
-        self.has_begun = self.has_begun or isinstance(event, Progress | Metric)
+        self.has_begun = self.has_begun or isinstance(event, Metric | Preview) or _is_of_training(event)
         if isinstance(event, Metric):
             if self._writer is None:
                 self._writer = SummaryWriter(str(self._paths.tensorboard), flush_secs=10, write_to_disk=is_first())
@@ -141,6 +141,11 @@ class _Record:
                 self._file = self._paths.said.open("a", encoding="utf-8")
             self._file.write(f"{json.dumps(to_json(event))}\n")
             self._file.flush()
+
+
+def _is_of_training(event: Event) -> bool:
+    """Whether an event says that steps are made: before, the run may still be refused."""
+    return isinstance(event, Progress) and event.what.startswith("training")
 
 
 def _read(path: Path) -> list[Event]:

@@ -12,7 +12,6 @@ from napari_tokenunify.network.tokenunify import TokenUnify, build_network
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from torch import nn
 
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from napari_tokenunify.geometry import Triple
     from napari_tokenunify.project import RunPaths
 
+_STATE_ON_DISK: Final = 4  # times the weights: one state, as a new one is written beside the last
 _STATES_ON_DISK: Final = 12  # times the weights: two states of weights, averages and two moments, two models, previews
 
 
@@ -58,10 +58,14 @@ def measured_intensity(volume: Volume, intensity: IntensityRange, crop: Triple) 
     return {"low": intensity.low, "high": intensity.high, "mean": mean, "deviation": deviation}
 
 
-def check_disk(folder: Path, network: nn.Module) -> None:
-    """Refuse to start where the checkpoints of the run would not fit."""
+def check_disk(paths: RunPaths, network: nn.Module) -> None:
+    """Refuse to start where the checkpoints of the run would not fit; those that are there take no more room."""
+    folder = paths.folder
     there = next(parent for parent in (folder, *folder.parents) if parent.exists())
-    needed = _STATES_ON_DISK * sum(p.numel() * p.element_size() for p in network.parameters()) + (1 << 20)
+    weights = sum(p.numel() * p.element_size() for p in network.parameters())
+    files = [path for path in folder.rglob("*.safetensors") if path.is_file()] if folder.exists() else []
+    taken = sum(path.stat().st_size for path in files)
+    needed = max(_STATE_ON_DISK * weights, _STATES_ON_DISK * weights - taken) + (1 << 20)
     free = shutil.disk_usage(there).free
     if free < needed:
         raise TrainError(

@@ -56,6 +56,8 @@ class Standing:
         Of the best one.
     scaler : dict
         State of the gradient scaler of fp16; empty otherwise.
+    ended : str
+        The budget that it has come to the end of, if it has.
     """
 
     step: int = 0
@@ -70,6 +72,7 @@ class Standing:
     metrics: dict[str, float] = field(default_factory=dict)
     best_metrics: dict[str, float] = field(default_factory=dict)
     scaler: dict[str, float] = field(default_factory=dict)
+    ended: str = ""
 
     def with_(self, **changes: Any) -> Standing:
         """Return a copy with `changes`."""

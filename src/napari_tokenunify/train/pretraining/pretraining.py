@@ -133,7 +133,7 @@ def _prepare(
     run_id = _run_id(config, recipe, card, sources)
     before = settings_of(paths, run_id)
     network.to(device)
-    check_disk(paths.folder, network)
+    check_disk(paths, network)
     plan = _plan(config, recipe, sources[0], network, before["plan"] if before else {}, trained=trained)
     plan = Plan(**{**ranks.agree(asdict(plan)), "budget": plan.budget, "crop": plan.crop})
     _check_crop(recipe, plan.crop)

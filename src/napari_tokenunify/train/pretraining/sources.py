@@ -160,6 +160,8 @@ def parts_of(
     training, held_out = [], []
     known = None if card.intensity is None else IntensityRange(card.intensity.low, card.intensity.high)
     for source in sources:
+        if not source.weight:  # nothing is ever learnt from it
+            continue
         learnt, kept = source.split(share, crop)
         intensity = source.intensity if known is None else choose_intensity(source.volume, known)[0]
         sections = (0, learnt)
