@@ -79,12 +79,15 @@ class Stage:
         Whether it takes long: then a Job runs it, in a process of its own, in the folder that the Config's `out` names.
     grows : tuple of str
         Settings of which the same folder takes more later: longer lists, larger numbers. What is done stays done.
+    grows_with : str or None
+        The setting without which none of them matters: a plain pre-training does not become a sweep.
     """
 
     path: str
     config: type[Config]
     job: bool = False
     grows: tuple[str, ...] = ()
+    grows_with: str | None = None
 
     def run(self, config: Config) -> Generator[Event, None, dict[str, Any]]:
         """Import the stage's function and start it."""
@@ -103,7 +106,9 @@ STAGES: dict[str, Stage] = {
     "models get": Stage("napari_tokenunify.network.models:get_model", ModelsGetConfig),
     "models import": Stage("napari_tokenunify.network.models:import_model", ModelsImportConfig),
     "finetune": Stage("napari_tokenunify.pipeline:finetune", FinetuneConfig, job=True),
-    "pretrain": Stage("napari_tokenunify.pipeline:pretrain", PretrainConfig, job=True, grows=("sweep", "seeds")),
+    "pretrain": Stage(
+        "napari_tokenunify.pipeline:pretrain", PretrainConfig, job=True, grows=("sweep", "seeds"), grows_with="sweep"
+    ),
     "compare-pretraining": Stage(
         "napari_tokenunify.helped.comparison:compare_pretraining",
         ComparePretrainingConfig,

@@ -90,15 +90,26 @@ def test_a_job_that_is_done_takes_more_where_its_stage_allows_it(
     assert "counted  7" in captured.out
 
 
-def test_a_list_grows_by_more_and_never_from_nothing():
+def test_a_sweep_grows_by_more_sizes_and_a_plain_pretraining_never_becomes_one():
     def spec(**config: Any) -> JobSpec:
         return JobSpec(stage="pretrain", config={"volumes": ["raw.npy"], "out": "run", **config})
 
     assert spec(sweep=["tiny"]).grown_into(spec(sweep=["tiny", "small"]))
     assert not spec(sweep=["tiny"]).grown_into(spec(sweep=["small"]))
     assert not spec().grown_into(spec(sweep=["tiny"]))
+    assert not spec().grown_into(spec(seeds=5))
     assert not spec(sweep=["tiny"]).grown_into(spec(sweep=["tiny", "small"], minutes=2))
     assert not spec(sweep=["tiny"]).grown_into(spec(sweep=["tiny"]))
+
+
+def test_a_comparison_with_scratch_alone_takes_its_first_other_start():
+    def spec(**config: Any) -> JobSpec:
+        config = {"volume": "raw.npy", "annotations": "ids.npy", "model": "m", "out": "run", **config}
+        return JobSpec(stage="compare-pretraining", config=config)
+
+    assert spec().grown_into(spec(others=["mae"]))
+    assert spec(others=["mae"]).grown_into(spec(others=["mae", "next"], seeds=4))
+    assert not spec(others=["mae"]).grown_into(spec())
 
 
 def test_a_failure_is_exit_code_1_and_its_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

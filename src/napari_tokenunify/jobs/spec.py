@@ -80,8 +80,11 @@ class JobSpec(Config):
 
     def grown_into(self, other: JobSpec) -> bool:
         """Whether another job does the same and more, so that it can go on in the folder of this one."""
+        stage = STAGES[self.stage]
         changed = {name for name in other.config if other.config[name] != self.config.get(name)}
-        if self.stage != other.stage or not changed or not changed <= set(STAGES[self.stage].grows):
+        if self.stage != other.stage or not changed or not changed <= set(stage.grows):
+            return False
+        if stage.grows_with is not None and not self.config[stage.grows_with]:
             return False
         return all(_is_more(other.config[name], self.config[name]) for name in changed)
 
@@ -89,7 +92,7 @@ class JobSpec(Config):
 def _is_more(value: Any, before: Any) -> bool:
     """Compare two numbers, or two lists of which the first has to hold all of the second."""
     if isinstance(before, list):
-        return bool(before) and set(before) <= set(value)
+        return set(before) < set(value)
     return bool(value > before)
 
 
