@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from napari_tokenunify.config import CheckConfig, FinetuneConfig, InfoConfig, what_is_wrong
+from napari_tokenunify.config import CheckConfig, ExportConfig, FinetuneConfig, InfoConfig, what_is_wrong
 from napari_tokenunify.errors import ConfigError
 from napari_tokenunify.pipeline import STAGES
 
@@ -42,3 +42,9 @@ def test_a_wrong_item_of_a_list_is_named_by_its_list():
     with pytest.raises(ValidationError) as wrong:
         FinetuneConfig(volume="v", annotations="a", out="o", crop=(8, 32))
     assert what_is_wrong(wrong.value, flag=True).startswith("--crop")
+
+
+def test_the_home_of_a_user_whom_nobody_knows_is_said_at_once():
+    with pytest.raises(ValidationError, match="there is no home folder of this name"):
+        ExportConfig(segmentation="~nobody-of-that-name/s", out="x.zarr")
+    assert ExportConfig(segmentation="~/s", out="x.zarr").segmentation == "~/s"

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from pydantic import ValidationError
 
 from napari_tokenunify.errors import ProjectError, TrainError
-from napari_tokenunify.project import Project, ProjectState, whole_file, whole_folder
+from napari_tokenunify.project import Project, ProjectState, check_place, project_around, whole_file, whole_folder
 
 
 def test_what_a_project_knows_is_there_when_it_is_opened_again(tmp_path):
@@ -88,3 +90,11 @@ def test_runs_stand_in_the_order_of_their_making_whatever_is_written_into_them_l
     newest = project.new_run("predict")  # it has no spec yet
     (project.runs_folder / "finetune-1" / "control").touch()
     assert [run.name for run in project.runs] == ["finetune-1", "predict-1", "segment-1", newest.name]
+
+
+def test_a_place_that_cannot_be_read_is_in_no_project_and_takes_none(tmp_path):
+    nobody = Path("~nobody-of-that-name/x.tokenunify")
+    assert project_around(nobody) is None
+    with pytest.raises(ProjectError, match="is no place for a folder"):
+        check_place(nobody)
+    assert project_around(tmp_path / ("long" * 100)) is None

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import shutil
+import subprocess
 import time
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -157,6 +160,31 @@ def test_a_damaged_run_folder_does_not_hinder_the_project(session):
     assert said[0][1] == "warning"
     with pytest.raises((JobError, KeyError)):
         later.job(folder)
+
+
+def test_a_job_whose_folder_is_removed_holds_up_nobody(session):
+    job = session.start("finetune", session.finetune_config(steps=10**6, crop=(8, 32, 32), device="cpu", workers=0))
+    job.kill()
+    said = heard(session.said)
+    shutil.rmtree(job.folder)
+    session.lose(job.folder)
+    assert session.jobs == ()
+    assert session.state.untold == ()
+    assert said == [("finetune-1: its folder was removed, or its disk does not answer now.", "error")]
+
+
+def test_a_job_that_could_not_be_started_holds_up_nobody_and_can_be_resumed(session, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(subprocess, "Popen", Mock(side_effect=OSError(12, "Cannot allocate memory")))
+        with pytest.raises(JobError, match="Cannot allocate memory"):
+            session.start("finetune", session.finetune_config(steps=1, crop=(8, 32, 32), device="cpu", workers=0))
+    later = Session()
+    later.open_project(session.project.folder)
+    later.poll()
+    (status,) = later.jobs
+    assert (status.state, status.reason) == (JobState.STOPPED, "It was never started; resume it to start it.")
+    later.resume(status.folder)
+    assert wait(later, later.job(status.folder)).state == JobState.DONE
 
 
 def test_a_job_of_another_project_is_none_of_its_business(session, tmp_path):

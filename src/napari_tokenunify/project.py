@@ -81,7 +81,7 @@ class Project:
     """
 
     def __init__(self, folder: Path, soon: Callable[[Callable[[], None]], object] = lambda save: save()) -> None:
-        self.folder, self._soon, self._writing = Path(folder).expanduser().resolve(), soon, Lock()
+        self.folder, self._soon, self._writing = _resolved(folder), soon, Lock()
         try:
             self.state = self._saved = ProjectState.model_validate_json(self._file.read_text(encoding="utf-8"))
         except FileNotFoundError as error:
@@ -98,7 +98,7 @@ class Project:
         ProjectError
             If there is one already, or it would lie in another one, or the folder cannot be written.
         """
-        folder = Path(folder).expanduser().resolve()
+        folder = _resolved(folder)
         check_place(folder)
         _save(folder / "project.json", state)
         return cls(folder)
@@ -183,9 +183,19 @@ class Project:
 
 
 def project_around(path: Path) -> Path | None:
-    """Return the project folder that a path lies in, or is; None if there is none."""
-    path = Path(path).expanduser().resolve()
-    return next((folder for folder in (path, *path.parents) if (folder / "project.json").is_file()), None)
+    """Return the project folder that a path lies in, or is; None if there is none, or none that may be read."""
+    try:
+        path = _resolved(path)
+        return next((folder for folder in (path, *path.parents) if (folder / "project.json").is_file()), None)
+    except (OSError, ProjectError):
+        return None
+
+
+def _resolved(folder: Path) -> Path:
+    try:
+        return Path(folder).expanduser().resolve()
+    except (OSError, RuntimeError) as error:  # `~` and a user whom nobody knows, links in a circle
+        raise ProjectError(f"{folder}: is no place for a folder ({error}); write its whole path.") from error
 
 
 def check_place(folder: Path) -> None:
@@ -196,7 +206,7 @@ def check_place(folder: Path) -> None:
     ProjectError
         If it cannot be made there.
     """
-    folder, around = Path(folder).expanduser().resolve(), project_around(folder)
+    folder, around = _resolved(folder), project_around(folder)
     if around == folder:
         raise ProjectError(f"{folder}: is a project already; open it, or choose another name.")
     if around is not None:

@@ -6,6 +6,7 @@ a script calls `poll`, a window has a thread for it and passes on to `take` what
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -433,6 +434,15 @@ class Session:
             self.change(untold=tuple(name for name in untold if name != folder.name))
             self._ended(status)
             self.job_ended.emit(status)
+
+    def lose(self, folder: Path) -> None:
+        """Tell that a job's folder is gone: nobody waits for it any more, until it is back."""
+        status = self._statuses.get(folder)
+        if status is not None and not status.state.final:
+            reason = "its folder was removed, or its disk does not answer now."
+            self.take(replace(status, state=JobState.CRASHED, reason=reason, pid=None), ())
+        self._jobs.pop(folder, None)
+        self._statuses.pop(folder, None)
 
     def resume(self, folder: Path) -> None:
         """Let a job go on that is paused, was stopped, failed or crashed.

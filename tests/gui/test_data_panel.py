@@ -243,6 +243,54 @@ def test_a_project_is_proposed_beside_the_one_that_an_image_lies_in(open_panel, 
     assert other.folder.text() == str(tmp_path / "image.tokenunify")
 
 
+def test_a_picture_in_colours_is_no_volume(open_panel, qtbot, tmp_path):
+    from napari.utils.notifications import notification_manager
+
+    panel = open_panel()
+    panel.viewer.add_image(np.zeros((64, 80, 3), np.uint8), rgb=True, name="photo")
+    panel.voxel_size.setText("40,4,4")
+    panel.folder.setText(str(tmp_path / "p.tokenunify"))
+    before = len(notification_manager.records)
+    press(qtbot, panel.start)
+    assert "photo: is neither opened from a file nor a 3-D array" in str(notification_manager.records[before].message)
+    assert not panel.session.is_open
+
+
+def test_another_layer_of_the_same_name_is_asked_for_its_own_voxel_size(open_panel, image):
+    panel = open_panel()
+    panel.viewer.add_image(image, name="stack")
+    panel.voxel_size.setText("40,4,4")
+    panel.viewer.layers.clear()
+    panel.viewer.add_image(image + 1, name="stack")
+    assert panel.voxel_size.text() == ""
+
+
+def test_what_was_typed_stays_when_the_project_shows_its_image(open_panel, image, qtbot, tmp_path):
+    panel = open_panel()
+    panel.viewer.add_image(image, name="stack")
+    started(qtbot, panel, tmp_path / "p.tokenunify")
+    checked(qtbot, panel)
+    assert (panel.folder.text(), panel.voxel_size.text()) == (str(tmp_path / "p.tokenunify"), "40,4,4")
+
+
+@pytest.mark.parametrize("text", ["~nobody-of-that-name/x", "long" * 100])
+def test_a_folder_that_cannot_be_is_said_when_the_project_is_started(open_panel, image, qtbot, text):
+    from napari.utils.notifications import notification_manager
+
+    panel = open_panel()
+    panel.viewer.add_image(image, name="stack")
+    panel.voxel_size.setText("40,4,4")
+    before = len(notification_manager.records)
+    panel.folder.setText(text)
+    assert len(notification_manager.records) == before
+    press(qtbot, panel.start)
+    qtbot.waitUntil(lambda: len(notification_manager.records) > before, timeout=10_000)
+    (record,) = notification_manager.records[before:]
+    assert str(record.message).count("\n") == 0
+    assert record.severity.value == "error"
+    assert not panel.session.is_open
+
+
 def test_every_field_can_be_reached_by_keyboard(open_panel, image, qtbot, tmp_path):
     np.save(tmp_path / "raw.npy", image)
     panel = open_panel()

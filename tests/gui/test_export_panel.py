@@ -185,3 +185,11 @@ def test_another_project_begins_anew_and_gets_no_copy_of_the_one_before(panel, s
     assert panel.where.text() == ""
     qtbot.wait(300)
     assert (len(panel._viewer.layers), panel.copy.text()) == (0, export_panel.COPY)
+
+
+def test_a_copy_does_not_mind_what_is_written_for_the_export(panel, segmented, qtbot):
+    segmented.open_project(segmented.project.folder)
+    panel.segments.setText("12 to 15")
+    press(qtbot, panel.copy)
+    qtbot.waitUntil(lambda: len(panel._viewer.layers) == 1, timeout=PATIENCE_MS)
+    qtbot.waitUntil(panel.copy.isEnabled, timeout=PATIENCE_MS)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import shutil
+
 import pytest
 
 from napari_tokenunify.gui.job_watch import JobWatch
@@ -68,3 +70,16 @@ def test_what_is_forgotten_is_reported_anew(qtbot, make_job):  # noqa: F811
         watch.close()
     assert reported[0][0] is JobState.DONE
     assert reported[0][1] <= said, "all at once: of progress the last"
+
+
+def test_a_folder_that_is_gone_is_told(qtbot, make_job):  # noqa: F811
+    job, lost = make_job(steps=3), []
+    watch = JobWatch(lambda: [job.folder])
+    watch.lost.connect(lost.append)
+    watch.start()
+    try:
+        qtbot.waitUntil(lambda: bool(watch._statuses), timeout=20_000)
+        shutil.rmtree(job.folder)
+        qtbot.waitUntil(lambda: lost == [job.folder], timeout=20_000)
+    finally:
+        watch.close()

@@ -180,6 +180,34 @@ def test_another_project_takes_the_layers_of_the_one_before_away(show, session, 
     assert {layer.name for layer in viewer.layers} == {"mine", "image"}
 
 
+def test_layers_of_the_user_are_left_alone_whatever_they_are_called(show, session, labels, tmp_path):
+    viewer, layers = show(session)
+    mine = {}
+    for name in ("annotations", "segments", "boundaries", "preview", "picked segment"):
+        mine[name] = viewer.add_labels(np.full((4, 5, 6), 7, np.uint8), name=name)
+    segmented(session, labels)
+    session.open_project(session.project.folder)
+    layers.paint()
+    np.save(tmp_path / "9.npy", np.full((3, 2, 16, 16), 100, np.uint8))
+    session.job_said.emit(None, Preview(9, str(tmp_path / "9.npy"), "2:4,16:32,8:24"))
+    session.new_project(tmp_path / "q", str(tmp_path / "raw.npy"), "40,4,4")
+    assert {layer.name for layer in viewer.layers} == {*mine, "image"}
+    for name, layer in mine.items():
+        assert layer in viewer.layers
+        assert (layer.data == 7).all(), name
+
+
+def test_the_image_that_the_user_had_opened_stays_when_another_project_comes(show, session, tmp_path):
+    viewer, _ = show(session)
+    viewer.layers.clear()
+    uri = {"tokenunify": {"uri": str(tmp_path / "raw.npy")}}
+    viewer.add_image(np.zeros(SHAPE, np.uint8), name="hers", metadata=uri)
+    session.open_project(session.project.folder)
+    np.save(tmp_path / "other.npy", np.zeros(SHAPE, np.uint8))
+    session.new_project(tmp_path / "q", str(tmp_path / "other.npy"), "40,4,4")
+    assert {layer.name for layer in viewer.layers} == {"hers", "image"}
+
+
 def test_the_views_give_what_the_affinities_say():
     affinities = np.random.default_rng(0).random((3, 4, 6, 5)).astype(np.float16)
     bytes_ = np.rint(affinities.astype(np.float32) * 255).astype(np.uint8)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -149,6 +150,26 @@ def test_a_full_disk_is_told_though_the_worker_can_write_no_more(make_job: Make)
     assert "make room" in str(status.reason)
     assert job.folder.joinpath("events.jsonl").stat().st_size <= 4000
     assert (job.folder / "checkpoint").exists()  # the stage was closed, as by a stop
+
+
+def test_a_worker_whose_folder_was_removed_ends(make_job: Make):
+    job = make_job(steps=10**6)
+    job.start()
+    wait_until(job, lambda status: status.progress is not None)
+    worker = job._files.read_process()
+    shutil.rmtree(job.folder)
+    limit = time.monotonic() + 20
+    while processes.find(worker) is not None and time.monotonic() < limit:
+        time.sleep(0.05)
+    assert processes.find(worker) is None
+    assert not job.folder.exists()
+
+
+def test_a_job_that_was_never_started_waits_for_nothing(make_job: Make):
+    job = make_job()
+    assert (job.poll().state, job.poll().reason) == ("stopped", "It was never started; resume it to start it.")
+    job.resume()
+    assert wait_for(job).state == "done"
 
 
 def test_a_crashed_job_can_be_resumed(make_job: Make):

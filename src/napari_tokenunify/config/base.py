@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from napari_tokenunify.geometry import Box, parse_voxel_size, parse_voxel_sizes
 
@@ -14,6 +15,17 @@ class Config(BaseModel):
     """Base of all settings: frozen, and a key it does not know is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    @field_validator("*")
+    @classmethod
+    def _is_at_home(cls, value: Any) -> Any:
+        """Refuse `~name` of a user whom nobody knows: wherever the path is used, it would end in a traceback."""
+        if isinstance(value, str) and value.startswith("~"):
+            try:
+                Path(value).expanduser()
+            except RuntimeError:
+                raise ValueError("there is no home folder of this name; write the whole path") from None
+        return value
 
     def replace(self, **changes: Any) -> Self:
         """Return a copy with `changes`, validated again (pydantic's own copy is not)."""

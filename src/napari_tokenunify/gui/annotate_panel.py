@@ -22,6 +22,7 @@ from napari_tokenunify.gui.annotation_count import AnnotationCount
 from napari_tokenunify.gui.annotation_keys import KEYS, bind_keys
 from napari_tokenunify.gui.background import Background
 from napari_tokenunify.gui.finding_list import FindingList, go_to
+from napari_tokenunify.gui.layers import own_layer
 from napari_tokenunify.gui.listening import listen
 from napari_tokenunify.gui.look_at import show_section, shown_section
 from napari_tokenunify.gui.project_layers import ANNOTATIONS
@@ -133,8 +134,7 @@ class AnnotatePanel(QWidget):
     @property
     def labels(self) -> Any:
         """The layer that is painted; None before, and where the labels are other people's."""
-        layers = [layer for layer in self._viewer.layers if layer.name == ANNOTATIONS]
-        return layers[0] if layers and not self._are_foreign else None
+        return None if self._are_foreign else own_layer(self._viewer, ANNOTATIONS)
 
     def new_neuron(self, _: object = None) -> None:
         """Paint with the smallest id above all that are there."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -63,7 +64,7 @@ class DataPanel(QWidget):
     def __init__(self, viewer: Viewer, session: Session) -> None:
         super().__init__()
         self._viewer, self._session = viewer, session
-        self._filled_in = ""  # for which layer; what the user has changed stays
+        self._filled_in: object = None  # for which layer; what the user has changed stays
         self._from_file = ""  # the voxel size as the file itself says it
         self._looking, self._reading = Background(self), Background(self)
         self._beginning, self._opening = Background(self), Background(self)
@@ -200,10 +201,10 @@ class DataPanel(QWidget):
     def _chosen(self, name: str) -> None:
         """Fill in what is known of the layer."""
         self._say_what_is_missing()
-        if name not in self._viewer.layers or name == self._filled_in:
+        layer = next((layer for layer in self._viewer.layers if layer.name == name), None)
+        if layer is None or _same(layer) == self._filled_in:
             return
-        self._filled_in, self._from_file = name, ""
-        layer = self._viewer.layers[name]
+        self._filled_in, self._from_file = _same(layer), ""
         size = _voxel_size_nm(layer)
         self._fill_in_size(size, layer.metadata.get("tokenunify", {}).get("voxel_size_nm") is not None)
         source = file_of(layer)
@@ -250,23 +251,25 @@ class DataPanel(QWidget):
 
     def _existing(self) -> Path | None:
         """Return the project that the folder's field names, if it is there."""
-        folder = Path(self.folder.text().strip()).expanduser()
-        return folder.resolve() if self.folder.text().strip() and project_around(folder) == folder.resolve() else None
+        text = self.folder.text().strip()
+        around = project_around(Path(text)) if text else None
+        return around if around is not None and around == Path(text).expanduser().resolve() else None
 
     def _is_open(self, folder: Path) -> bool:
         return self._session.is_open and self._session.project.folder == folder
 
     def _start(self) -> None:
         """Make a project once its image is open, and kept if it is in no file; or open the one that is there."""
-        folder = Path(self.folder.text().strip()).expanduser()
-        if self._existing() is not None:
-            self._open_project(folder)
+        folder, there = Path(self.folder.text().strip()), self._existing()
+        if there is not None:
+            self._open_project(there)
             return
         try:
             layer = self._viewer.layers[self.image.currentText()]
             address = file_of(layer)
             array = in_memory(layer) if address is None else array_of(layer)
             check_place(folder)
+            folder = folder.expanduser()
         except TokenUnifyError as error:
             show_error(str(error))
         except KeyError:
@@ -282,7 +285,9 @@ class DataPanel(QWidget):
         new, address, volume = found
         self._say_what_is_missing()
         if new.layer in self._viewer.layers:
-            self._viewer.layers[new.layer].metadata.setdefault("tokenunify", {})["uri"] = address
+            layer = self._viewer.layers[new.layer]
+            layer.metadata.setdefault("tokenunify", {})["uri"] = address
+            self._filled_in = _same(layer)  # as it is replaced by one of the project
         try:
             self._session.new_project(new.folder, address, new.voxel_size, volume)
         except TokenUnifyError as error:
@@ -322,6 +327,11 @@ class DataPanel(QWidget):
         size = "unknown" if volume.voxel_size_nm is None else "x".join(f"{step:g}" for step in volume.voxel_size_nm)
         shape = "x".join(map(str, volume.shape))
         self.about.setText(f"<b>{project.folder.name}</b><br>{shape} voxels (z, y, x) of {size} nm.")
+
+
+def _same(layer: Image) -> tuple[str, object]:
+    """Return what two layers have alike if one takes the place of the other: the name, and the file if there is one."""
+    return layer.name, file_of(layer) or weakref.ref(layer)
 
 
 def _place_of(source: str | None) -> Path:

@@ -210,7 +210,7 @@ class ExportPanel(QWidget):
             return
         self.copy.setEnabled(False)
         self.copy.setText("Copying...")
-        threshold = self.config().threshold
+        threshold = self._session.shown_threshold
         self._copying.start(lambda: _copied(segmentation, threshold, dtype))
 
     def _tell_copying(self, event: Progress) -> None:

@@ -33,6 +33,8 @@ class JobWatch(QObject):
         How all jobs stand, whenever one stands otherwise than before.
     reported : Signal(JobStatus, list of Event)
         How a job stands and what it said since the last time, whenever there is news of it.
+    lost : Signal(Path)
+        A run folder that is not there any more, or cannot be read now.
     measured : Signal(Path, dict)
         Everything measured so far in the job named by `look_at`, by name and step.
     problem : Signal(str)
@@ -48,6 +50,7 @@ class JobWatch(QObject):
 
     updated = Signal(list)
     reported = Signal(object, list)
+    lost = Signal(object)
     measured = Signal(object, dict)
     problem = Signal(str)
 
@@ -114,6 +117,8 @@ class JobWatch(QObject):
         for folder, status in found.statuses.items():
             if found.events[folder] or status != self._statuses.get(folder):
                 self.reported.emit(status, found.events[folder])
+        for folder in self._statuses.keys() - found.statuses.keys():
+            self.lost.emit(folder)
         changed, again = found.statuses != self._statuses, self._again
         self._statuses = found.statuses
         self._again = again and found.chosen != self._chosen  # another was chosen while the thread looked

@@ -65,7 +65,7 @@ def in_memory(layer: Image | Labels) -> NDArray[Any]:
 def array_of(layer: Image | Labels) -> NDArray[Any] | None:
     """Return the array (z, y, x) of a layer, of a kind that can be kept; None if it is not in memory."""
     data = finest(layer)
-    if not isinstance(data, np.ndarray) or data.ndim != 3:
+    if not isinstance(data, np.ndarray) or data.ndim != 3 or layer.ndim != 3:  # a picture's third axis may be colours
         return None
     return data.astype(np.uint8) if data.dtype in {np.dtype(bool), np.dtype(np.int8)} else data
 

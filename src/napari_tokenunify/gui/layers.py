@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from napari import Viewer
     from napari.layers import Layer
     from napari.types import LayerData
 
@@ -71,6 +72,20 @@ def layer_address(layer: Layer) -> str | None:
     if "uri" in ours:
         return str(ours["uri"])
     return None if layer.source.path is None else str(layer.source.path)
+
+
+def own_layer(viewer: Viewer, name: str) -> Any:
+    """Return the layer that was made here under a name, whatever it is called now; None if there is none.
+
+    The user may have one of that name, and copies of ours, so a layer is known by what its metadata say.
+    """
+    ours = [layer for layer in viewer.layers if layer.metadata.get("tokenunify", {}).get("layer") == name]
+    return next((layer for layer in ours if layer.name == name), ours[0] if ours else None)
+
+
+def own_metadata(segments: Layer, name: str) -> dict[str, Any]:
+    """Return the metadata of a layer that is made here for the same project as another one."""
+    return {"tokenunify": {**segments.metadata.get("tokenunify", {}), "layer": name}}
 
 
 def layer_name(volume: Volume) -> str:

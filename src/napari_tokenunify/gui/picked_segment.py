@@ -11,6 +11,7 @@ from napari.settings import get_settings
 from napari.utils.colormaps import CyclicLabelColormap
 from psygnal import Signal
 
+from napari_tokenunify.gui.layers import own_layer, own_metadata
 from napari_tokenunify.gui.project_layers import PICKED, SEGMENTS
 from napari_tokenunify.gui.shown_segments import ShownSegments
 from napari_tokenunify.segment.fragment_store import SegmentView
@@ -76,7 +77,7 @@ class PickedSegment:
     @property
     def layer(self) -> Labels | None:
         """The layer of segments; None if there is none."""
-        found = next((layer for layer in self._viewer.layers if layer.name == SEGMENTS), None)
+        found = own_layer(self._viewer, SEGMENTS)
         return found if found is not None and isinstance(found.data, ShownSegments) else None
 
     def attend(self, toggle: Callable[[], None]) -> None:
@@ -153,7 +154,7 @@ class PickedSegment:
         self.changed.emit()
 
     def _put(self, segments: Labels, members: NDArray[np.uint64]) -> None:
-        found = next((layer for layer in self._viewer.layers if layer.name == PICKED), None)
+        found = own_layer(self._viewer, PICKED)
         if found is not None and found.data.fragments is segments.data.fragments:
             found.data.set_table(members)
             found.refresh(thumbnail=False, highlight=False, extent=False)
@@ -168,7 +169,7 @@ class PickedSegment:
             axis_labels=segments.axis_labels,
             opacity=0.5,
             colormap=CyclicLabelColormap(_BRIGHT),
-            metadata=dict(segments.metadata),
+            metadata=own_metadata(segments, PICKED),
         )
         active = self._viewer.layers.selection.active
         self._viewer.add_layer(shown)
@@ -178,8 +179,8 @@ class PickedSegment:
             segments.opacity = _DIM
 
     def _clear(self) -> None:
-        for layer in [layer for layer in self._viewer.layers if layer.name == PICKED]:
-            self._viewer.layers.remove(layer)
+        if (picked := own_layer(self._viewer, PICKED)) is not None:
+            self._viewer.layers.remove(picked)
         layer = self.layer
         if layer is not None:
             self.alone(wanted=False)

@@ -12,7 +12,7 @@ from napari_tokenunify.errors import TokenUnifyError
 from napari_tokenunify.events import Preview
 from napari_tokenunify.geometry import Box
 from napari_tokenunify.gui.affinity_views import BoundaryView, ColourView
-from napari_tokenunify.gui.layers import grid_of, layer_address, volume_layer
+from napari_tokenunify.gui.layers import grid_of, layer_address, own_layer, volume_layer
 from napari_tokenunify.gui.shown_segments import ShownSegments
 
 if TYPE_CHECKING:
@@ -86,8 +86,7 @@ class ProjectLayers:
                 other.visible = False
 
     def _show_project(self, project: Project) -> None:
-        ours = {*_ALL, *self._channels}
-        for layer in [layer for layer in self._viewer.layers if _OURS in layer.metadata and layer.name in ours]:
+        for layer in [layer for layer in self._viewer.layers if self._is_ours(layer)]:
             self._viewer.layers.remove(layer)  # of the project before
         if self._segments is not None:
             self._segments.forget()
@@ -97,6 +96,7 @@ class ProjectLayers:
         except TokenUnifyError as error:
             self._session.said.emit(str(error), "error")
             return
+        attributes["metadata"][_OURS]["layer"] = IMAGE
         self._show_image(project.state.volume, data, attributes, kind)
         if project.annotations.exists() and project.state.annotations is None:
             self._put(ANNOTATIONS, _array(project.annotations / "0", "r+"), "labels")
@@ -110,6 +110,7 @@ class ProjectLayers:
         for layer in list(self._viewer.layers):
             if isinstance(layer, Image) and layer_address(layer) == address and layer.ndim == 3:
                 attributes |= {name: getattr(layer, name) for name in ("name", "contrast_limits", "colormap", "gamma")}
+                del attributes["metadata"][_OURS]["layer"]  # she has opened it, and it stays when the project goes
                 self._viewer.layers.remove(layer)
                 break
         self._add(data, attributes, kind)
@@ -123,7 +124,7 @@ class ProjectLayers:
             store = segment.open_affinities(path)
         except (OSError, TokenUnifyError):  # not all of it is there yet
             return
-        layers = [layer for layer in self._viewer.layers if layer.name in {BOUNDARIES, *self._channels}]
+        layers = [layer for layer in map(self._layer, (BOUNDARIES, *self._channels)) if layer is not None]
         if stamp == self._stamp and layers:
             for layer in layers:
                 layer.refresh(highlight=False, extent=False)
@@ -178,12 +179,17 @@ class ProjectLayers:
     def _step_back(self, *names: str) -> None:
         """Hide layers that would cover what comes newly; but not one that is being painted."""
         active = self._viewer.layers.selection.active
-        for layer in self._viewer.layers:
-            if layer.name in names and not (layer is active and str(layer.mode) != "pan_zoom"):
+        for layer in map(self._layer, names):
+            if layer is not None and not (layer is active and str(layer.mode) != "pan_zoom"):
                 layer.visible = False
 
     def _layer(self, name: str) -> Layer | None:
-        return next((layer for layer in self._viewer.layers if layer.name == name), None)
+        return own_layer(self._viewer, name)
+
+    @staticmethod
+    def _is_ours(layer: Layer) -> bool:
+        """Whether a layer goes with its project; one of the user's may have any name."""
+        return "layer" in layer.metadata.get(_OURS, {})
 
     def _put(self, name: str, data: Any, kind: str, origin: Triple = (0, 0, 0), **looks: Any) -> Layer:
         """Give a layer its data; added with these looks if it is not there."""
@@ -199,7 +205,7 @@ class ProjectLayers:
         attributes = {
             "name": name,
             **grid,
-            "metadata": {_OURS: {"project": str(self._session.project.folder)}},
+            "metadata": {_OURS: {"project": str(self._session.project.folder), "layer": name}},
         }
         return self._add(data, {**attributes, **looks}, kind)
 
@@ -213,19 +219,3 @@ def _array(path: Path, mode: Literal["r", "r+"]) -> Any:
     import zarr  # here, as a widget that opens would wait for it
 
     return zarr.open_array(path, mode=mode)
-
-
-_ALL: Final = (
-    IMAGE,
-    ANNOTATIONS,
-    BOUNDARIES,
-    AFFINITIES,
-    SEGMENTS,
-    BEFORE,
-    PREVIEW,
-    PICKED,
-    SURFACE,
-    MARKED,
-    POINTED,
-    LINE,
-)

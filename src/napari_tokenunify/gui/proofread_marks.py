@@ -9,6 +9,7 @@ import numpy as np
 from napari.layers import Labels, Points
 from napari.utils.colormaps import CyclicLabelColormap
 
+from napari_tokenunify.gui.layers import own_layer, own_metadata
 from napari_tokenunify.gui.project_layers import LINE, MARKED, PICKED, POINTED, SEGMENTS
 from napari_tokenunify.gui.shown_segments import ShownSegments
 from napari_tokenunify.gui.viewer_parts import canvas_size, text_overlay
@@ -67,7 +68,8 @@ class Marks:
     @property
     def layers(self) -> list[Layer]:
         """The layers that take part in proofreading, as far as they are there."""
-        return [layer for layer in self._viewer.layers if layer.name in {SEGMENTS, MARKED, POINTED, LINE}]
+        found = map(self._find, (SEGMENTS, MARKED, POINTED, LINE))
+        return [layer for layer in found if layer is not None]
 
     def show(self, coloured: Coloured) -> None:
         """Let segments stand out."""
@@ -117,15 +119,15 @@ class Marks:
                 border_color="white",
                 border_width=0.12,
                 **looks,
-                **self._where(segments),
+                **self._where(segments, POINTED),
             )
         )
 
     def clear(self) -> None:
         """Let nothing stand out any more; the layers stay, as napari takes its time to add one."""
         self.coloured = None
-        for layer in self._viewer.layers:
-            if layer.name in {MARKED, POINTED}:
+        for layer in map(self._find, (MARKED, POINTED)):
+            if layer is not None:
                 _let_be_seen(layer, wanted=False)
         segments = self.layer
         if segments is not None and segments.opacity == _DIM:
@@ -134,8 +136,9 @@ class Marks:
     def remove(self) -> None:
         """Let nothing stand out, and take the layers away."""
         self.clear()
-        for layer in [layer for layer in self._viewer.layers if layer.name in {MARKED, POINTED}]:
-            self._viewer.layers.remove(layer)
+        for layer in map(self._find, (MARKED, POINTED)):
+            if layer is not None:
+                self._viewer.layers.remove(layer)
 
     def voxel(self, position: Any) -> Triple | None:
         """Return the voxel (z, y, x) of the segmentation at a place in the viewer; None outside."""
@@ -152,7 +155,7 @@ class Marks:
         self.drop_line()
         if segments is None:
             return None
-        looks = self._where(segments)
+        looks = self._where(segments, LINE)
         first = np.array(looks["translate"]) + np.multiply(box.start, looks["scale"])
         line = Labels(np.zeros(box.shape, np.uint8), name=LINE, **{**looks, "translate": first}, opacity=1.0)
         line.colormap = CyclicLabelColormap((COLOURS[0], (1.0, 1.0, 1.0, 1.0)))
@@ -184,14 +187,14 @@ class Marks:
             overlay.text, overlay.visible = text, bool(text)
 
     def _like(self, segments: Labels, data: SegmentView) -> Labels:
-        looks = self._where(segments)
+        looks = self._where(segments, MARKED)
         layer = Labels(data, name=MARKED, colormap=CyclicLabelColormap(COLOURS), opacity=0.6, **looks)
         layer.editable = False
         return layer
 
-    def _where(self, segments: Labels) -> dict[str, Any]:
-        names = ("scale", "translate", "units", "axis_labels")
-        return {**{name: getattr(segments, name) for name in names}, "metadata": dict(segments.metadata)}
+    def _where(self, segments: Labels, name: str) -> dict[str, Any]:
+        same = {kind: getattr(segments, kind) for kind in ("scale", "translate", "units", "axis_labels")}
+        return {**same, "metadata": own_metadata(segments, name)}
 
     def _add(self, layer: Layer) -> Layer:
         """Add a layer; the keys stay those of the layer that had them."""
@@ -201,7 +204,7 @@ class Marks:
         return layer
 
     def _find(self, name: str) -> Any:
-        return next((layer for layer in self._viewer.layers if layer.name == name), None)
+        return own_layer(self._viewer, name)
 
 
 def _let_be_seen(layer: Layer, *, wanted: bool) -> None:

@@ -15,7 +15,7 @@ from napari_tokenunify.events import Preview
 from napari_tokenunify.geometry import Box
 from napari_tokenunify.gui.background import Background
 from napari_tokenunify.gui.curve_plots import OBJECTIVES
-from napari_tokenunify.gui.layers import grid_of
+from napari_tokenunify.gui.layers import grid_of, own_layer
 from napari_tokenunify.gui.listening import listen
 from napari_tokenunify.gui.look_at import look_at
 from napari_tokenunify.gui.model_words import short_name
@@ -100,9 +100,8 @@ class Reconstructions(QWidget):
 
     def _opened(self, _: object) -> None:
         """Forget the project before."""
-        for name in LAYERS.values():
-            if name in self._viewer.layers:
-                self._viewer.layers.remove(name)
+        for layer in self._layers().values():
+            self._viewer.layers.remove(layer)
         self._found, self._path = {}, None
         self.look()
 
@@ -137,7 +136,7 @@ class Reconstructions(QWidget):
         section = int((shown.error > 0).sum(axis=(1, 2)).argmax())
         for picture, field in zip(self.pictures, LAYERS, strict=True):
             picture.setPixmap(_pixmap(getattr(shown, field)[section]))
-        if any(name in self._viewer.layers for name in LAYERS.values()):
+        if self._layers():
             self._put(shown)
 
     def _go_there(self) -> None:
@@ -145,26 +144,31 @@ class Reconstructions(QWidget):
         if shown is None:
             return
         self._put(shown)
-        self._viewer.layers.selection.active = self._viewer.layers[LAYERS[_SHOWN]]
+        self._viewer.layers.selection.active = self._layers()[_SHOWN]
         look_at(self._viewer, self._session.volume, Box.parse(self._about["box"]))
 
     def _put(self, shown: Reconstruction) -> None:
         """Add the layers, or give them what is shown now; how they look stays as the user wants it."""
         grid = grid_of(self._session.volume, Box.parse(self._about["box"]).start)
+        there = self._layers()
         for field, name in LAYERS.items():
-            array = getattr(shown, field)
-            if name in self._viewer.layers and self._viewer.layers[name].data.shape == array.shape:
-                self._viewer.layers[name].data = array
-                self._viewer.layers[name].translate = grid["translate"]
+            array, found = getattr(shown, field), there.get(field)
+            if found is not None and found.data.shape == array.shape:
+                found.data, found.translate = array, grid["translate"]
                 continue
-            if name in self._viewer.layers:
-                self._viewer.layers.remove(name)
-            ours = {"project": str(self._session.project.folder), "volume": self._about["volume"]}
+            if found is not None:
+                self._viewer.layers.remove(found)
+            ours = {"project": str(self._session.project.folder), "volume": self._about["volume"], "layer": name}
             layer = Image(
                 array, name=name, visible=field == _SHOWN, colormap=_COLOURS[field], contrast_limits=(0, 255),
                 metadata={"tokenunify": ours}, **grid,
             )  # fmt: skip
             self._viewer.add_layer(layer)
+
+    def _layers(self) -> dict[str, Image]:
+        """Return the layers that are there, by field."""
+        found = {field: own_layer(self._viewer, name) for field, name in LAYERS.items()}
+        return {field: layer for field, layer in found.items() if layer is not None}
 
 
 def _last(run: Path) -> tuple[Path, dict[str, Reconstruction], dict[str, Any]] | None:

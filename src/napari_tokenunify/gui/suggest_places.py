@@ -10,6 +10,7 @@ from qtpy.QtWidgets import QLabel, QPushButton, QVBoxLayout, QWidget
 
 from napari_tokenunify.errors import TokenUnifyError
 from napari_tokenunify.gui.background import Background
+from napari_tokenunify.gui.layers import own_layer
 from napari_tokenunify.gui.listening import listen
 from napari_tokenunify.gui.look_at import look_at
 
@@ -139,12 +140,12 @@ class SuggestPlaces(QWidget):
             units=("nm" if known else "pixel",) * 3,
             axis_labels=("z", "y", "x"),
             rgb=True,
-            metadata={"tokenunify": {"project": str(self._session.project.folder)}},
+            metadata={"tokenunify": {"project": str(self._session.project.folder), "layer": FRAME}},
         )
         self._viewer.layers.selection = selected  # the brush stays in the hand
 
     def _frame(self) -> Any:
-        return next((layer for layer in self._viewer.layers if layer.name == FRAME), None)
+        return own_layer(self._viewer, FRAME)
 
     def _opened(self, project: object) -> None:
         self._background.forget()

@@ -12,6 +12,7 @@ from qtpy.QtCore import QTimer
 
 from napari_tokenunify.export.fragment_shapes import FragmentShapes
 from napari_tokenunify.gui.background import Background
+from napari_tokenunify.gui.layers import own_layer, own_metadata
 from napari_tokenunify.gui.project_layers import SURFACE
 from napari_tokenunify.gui.viewer_parts import camera_of, canvas_size
 from napari_tokenunify.segment.segmentation import SPEC
@@ -103,7 +104,7 @@ class SurfaceView:
             "translate": np.array(segments.translate) - np.multiply(shown.segmentation.origin, scale),
             "units": segments.units,
             "axis_labels": segments.axis_labels,
-            "metadata": dict(segments.metadata),
+            "metadata": own_metadata(segments, SURFACE),
         }
         shapes = self._shapes_of(folder)
         self._work.start(lambda: [_mesh(folder, segment, members, shapes) for segment in ids])
@@ -168,7 +169,7 @@ class SurfaceView:
 
     def _remove(self) -> None:
         """Let the surface go: its vertices are finer than sections, and the slider would count nanometres."""
-        for layer in [layer for layer in self._viewer.layers if layer.name.startswith(SURFACE)]:  # napari numbers them
+        while (layer := own_layer(self._viewer, SURFACE)) is not None:
             self._viewer.layers.remove(layer)
 
     def _fail(self, sentence: str) -> None:

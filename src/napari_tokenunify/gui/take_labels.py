@@ -16,7 +16,6 @@ from napari_tokenunify.data.source import Location
 from napari_tokenunify.errors import TokenUnifyError
 from napari_tokenunify.gui.background import Background
 from napari_tokenunify.gui.kept_layers import Nodes, file_of, finest, in_memory, keep_array, keep_skeletons
-from napari_tokenunify.gui.project_layers import ANNOTATIONS
 from napari_tokenunify.project import kept_in
 
 if TYPE_CHECKING:
@@ -136,4 +135,4 @@ class TakeLabels(QWidget):
 def _is_offered(layer: Layer) -> bool:
     """Whether a layer may be labels of the user's: not what is painted or was computed in a project."""
     ours = "project" in layer.metadata.get("tokenunify", {})
-    return isinstance(layer, Labels | Points) and not ours and layer.name != ANNOTATIONS
+    return isinstance(layer, Labels | Points) and not ours

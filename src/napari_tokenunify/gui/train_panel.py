@@ -23,6 +23,7 @@ from napari_tokenunify.config import FinetuneConfig
 from napari_tokenunify.errors import TokenUnifyError
 from napari_tokenunify.gui.copy_buttons import CopyButtons
 from napari_tokenunify.gui.form import Form
+from napari_tokenunify.gui.layers import own_layer
 from napari_tokenunify.gui.listening import listen
 from napari_tokenunify.gui.model_words import model_words, network_in_use, short_name
 from napari_tokenunify.gui.project_layers import BEFORE, PREVIEW
@@ -289,7 +290,7 @@ class TrainPanel(QWidget):
                 layer.visible = wanted
 
     def _layer(self, name: str) -> Layer | None:
-        return next((layer for layer in self._viewer.layers if layer.name == name), None)
+        return own_layer(self._viewer, name)
 
 
 def _words(text: str = "") -> QLabel:

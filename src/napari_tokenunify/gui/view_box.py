@@ -43,8 +43,10 @@ def visible_box(viewer: Viewer, volume: Volume, most: Triple) -> Box | None:
     Returns
     -------
     Box or None
-        Inside the volume; None if what is shown lies outside it.
+        Inside the volume; None if what is shown lies outside it, or is flat.
     """
+    if viewer.dims.ndim < 3:
+        return None
     size = np.array(volume.voxel_size_nm or (1.0, 1.0, 1.0))
     start = np.array(volume.origin_nm if volume.voxel_size_nm else (0.0, 0.0, 0.0))
     centre = np.array(middle_of(viewer))

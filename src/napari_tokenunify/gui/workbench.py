@@ -45,6 +45,7 @@ class Workbench:
         self.watch = JobWatch(self._runs)
         self.guard = ClosingGuard(self.session)
         self.watch.reported.connect(self.session.take)
+        self.watch.lost.connect(self.session.lose)
         self.session.said.connect(_notify)
         self.session.project_opened.connect(self._opened)
         self._preparing = Thread(target=_prepare, daemon=True)

@@ -244,9 +244,9 @@ class Job:
         return f"Slurm job {self._slurm.number} ended: {self._slurm.meaning}." if self._slurm.over else None
 
     def _status(self) -> JobStatus:
-        story = self._story
+        story, is_begun = self._story, bool(self._launch or self._story.worker)
         return JobStatus(
-            state=story.state,
+            state=story.state if is_begun else JobState.STOPPED,  # so that it can be resumed, and holds up nobody
             stage=self.spec.stage,
             name=self.spec.name or self.folder.name,
             folder=self.folder,
@@ -256,7 +256,7 @@ class Job:
             eta_seconds=story.seconds_left(),
             memory_mb=story.memory_mb,
             gpu_memory_mb=story.gpu_memory_mb,
-            reason=story.reason if self._launch or story.worker else "It was not started yet.",
+            reason=story.reason if is_begun else "It was never started; resume it to start it.",
             log=story.log,
             started=story.started,
             ended=story.ended,

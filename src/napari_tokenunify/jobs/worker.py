@@ -174,6 +174,8 @@ class _Worker:
         return asked == "stop"
 
     def _asked(self) -> str:
+        if not self._folder.spec.exists():  # removed by somebody; a last checkpoint would bring half of it back
+            os._exit(NO_RECORD)
         word = self._folder.read_control()
         return "stop" if self._told_to_end or word == "kill" else word
 
