@@ -9,7 +9,7 @@ import pytest
 from napari_tokenunify.chain import Chain, read_chain, run_chain, stage_config
 from napari_tokenunify.config import RunConfig
 from napari_tokenunify.data import open_volume
-from napari_tokenunify.errors import ConfigError
+from napari_tokenunify.errors import ConfigError, ExportError
 from napari_tokenunify.events import Message
 from napari_tokenunify.pipeline import STAGES
 from napari_tokenunify.project import Project, ProjectState
@@ -47,6 +47,16 @@ def test_a_file_says_the_whole_chain_and_a_second_time_only_what_is_missing_is_d
     assert 0 <= result["evaluate"]["voi"] < 20
     assert open_volume(str(data / "segments.tif")).shape == (16, 64, 64)
     assert Project(data / "p.tokenunify").state.trained == result["finetune"]["out"]
+
+    written = (data / "segments.tif").stat().st_mtime_ns
+    same, _ = finish(STAGES["run"].run(RunConfig(file=str(file))))
+    assert same["export"] == result["export"]
+    assert (data / "segments.tif").stat().st_mtime_ns == written
+
+    file.write_text(file.read_text().replace("format: tiff", "format: hdf5"))
+    with pytest.raises(ExportError, match="is there already"):
+        finish(STAGES["run"].run(RunConfig(file=str(file))))
+    file.write_text(file.read_text().replace("format: hdf5", "format: tiff"))
 
     (data / "segments.tif").unlink()
     again, said = finish(STAGES["run"].run(RunConfig(file=str(file))))

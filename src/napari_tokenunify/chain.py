@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import yaml
 from pydantic import Field, ValidationError
 
-from napari_tokenunify.config import Config, VoxelSizeText, what_is_wrong
+from napari_tokenunify.config import Config, ExportConfig, VoxelSizeText, what_is_wrong
 from napari_tokenunify.data import open_volume
 from napari_tokenunify.errors import ConfigError
 from napari_tokenunify.events import Message
@@ -135,6 +135,8 @@ def run_chain(chain: Chain) -> Generator[Event, None, dict[str, Any]]:
     TokenUnifyError
         What a step raises.
     """
+    from napari_tokenunify.export.export_segments import export_once  # here, as a window that opens would wait for it
+
     project = _project(chain)
     wanted = {step: settings for step in CHAIN if (settings := getattr(chain, step)) is not None}
     for step, settings in wanted.items():
@@ -142,7 +144,11 @@ def run_chain(chain: Chain) -> Generator[Event, None, dict[str, Any]]:
     results: dict[str, Any] = {"out": str(project.folder)}
     for step, settings in wanted.items():
         yield Message(f"{step}:")
-        results[step] = yield from STAGES[step].run(stage_config(project, step, **settings))
+        config = stage_config(project, step, **settings)
+        if isinstance(config, ExportConfig):
+            results[step] = yield from export_once(config, project.exported)
+        else:
+            results[step] = yield from STAGES[step].run(config)
         if step == "finetune":
             project.change(trained=results[step]["out"])
     return results

@@ -178,6 +178,11 @@ class Project:
         return self.folder / "check.json"
 
     @property
+    def exported(self) -> Path:
+        """What `run` has exported where; JSON."""
+        return self.folder / "exported.json"
+
+    @property
     def _file(self) -> Path:
         return self.folder / "project.json"
 
