@@ -148,7 +148,8 @@ class _Encoder(nn.Module):
         skips: list[Tensor] = []
         for down, gsc, stage, mlp in zip(self.downsample_layers, self.gscs, self.stages, self.mlps, strict=True):
             with full_precision(x, wanted=not skips):
-                x = gsc(down(x))
+                x = down(x)
+            x = gsc(x)
             # normed once, for the skip and for the next stage: the official network does it twice, with one result
             x = instance_norm(stage(x), owned=True)
             skips.append(mlp(x))
@@ -172,7 +173,10 @@ class _DownConv(Conv3d):
 
 
 class _SpatialConvs(nn.Module):
-    """SegMamba's "gated spatial convolution" as TokenUnify has it: without a gate."""
+    """SegMamba's "gated spatial convolution" as TokenUnify has it: without a gate.
+
+    What comes in fp32 has its mean still; from the first norms on half precision is exact enough.
+    """
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -182,9 +186,10 @@ class _SpatialConvs(nn.Module):
         self.proj4 = Conv3d(width, width, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        near = _norm_relu(self.proj2(_norm_relu(self.proj(x))))
-        own = _norm_relu(self.proj3(x))
-        return add(_norm_relu(self.proj4(add(near, own))), x)
+        with full_precision(x, wanted=x.dtype == torch.float32):
+            near, own = _norm_relu(self.proj(x)), _norm_relu(self.proj3(x))
+        both = add(_norm_relu(self.proj2(near)), own)
+        return add(x, _norm_relu(self.proj4(both)))
 
 
 class _Mlp(nn.Module):

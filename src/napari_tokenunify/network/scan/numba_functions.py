@@ -31,7 +31,8 @@ _E2, _E3, _E4, _E5, _E6, _E7 = (
     _F(c)
     for c in (5.0000001201e-1, 1.6666665459e-1, 4.1665795894e-2, 8.3334519073e-3, 1.3981999507e-3, 1.9875691500e-4)
 )
-_L1, _L2, _L3, _L4 = (_F(c) for c in (0.33333158, 0.20012427, 0.13980709, 0.14087329))
+# artanh(s) = s (1 + ARTANH[0] s**2 + ARTANH[1] s**4 + ...) for s up to 1/3
+ARTANH = (_F(0.33333158), _F(0.20012427), _F(0.13980709), _F(0.14087329))
 
 
 @intrinsic
@@ -78,7 +79,7 @@ def _softplus_single(x):
     # log(1 + e) = 2 artanh(s) with s = e / (2 + e) <= 1/3: exact for small e too
     s = small / (_TWO + small)
     square = s * s
-    series = (((_L4 * square + _L3) * square + _L2) * square + _L1) * square + _ONE
+    series = (((ARTANH[3] * square + ARTANH[2]) * square + ARTANH[1]) * square + ARTANH[0]) * square + _ONE
     return (x if x > 0 else _F(0)) + _TWO * s * series
 
 

@@ -132,9 +132,10 @@ def in_threads(run: Callable[[int, tuple[int, int]], None], shares: list[tuple[i
     if len(shares) == 1:
         run(0, shares[0])
         return
-    with ThreadPoolExecutor(len(shares)) as pool:
-        for _ in pool.map(run, range(len(shares)), shares):
-            pass
+    with ThreadPoolExecutor(len(shares) - 1) as pool:
+        others = pool.map(run, range(1, len(shares)), shares[1:])
+        run(0, shares[0])
+        list(others)  # raises what they raised
 
 
 @cache

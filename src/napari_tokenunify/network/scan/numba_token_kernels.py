@@ -10,17 +10,18 @@ memory, so that a branch can walk through the tokens in any order, and nothing i
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numba import njit
 
-from napari_tokenunify.network.scan import numba_kernels as kernels
-from napari_tokenunify.network.scan.numba_functions import OPTIONS
-from napari_tokenunify.network.scan.numba_lanes import LANES, load, power_of_two, spread, store
+from napari_tokenunify.network.scan.numba_functions import ARTANH, OPTIONS
+from napari_tokenunify.network.scan.numba_lanes import LANES, larger, load, power_of_two, spread, store
 
-TILE = kernels.TILE
-U, STEP, Y = kernels.U, kernels.STEP, kernels.Y
-MINUS_LOG2_E = np.float32(-kernels.LOG2_E)
-TAPS = 4
+TILE = 16  # tokens that are prepared at a time, as each by itself would wait for its step size
+ROWS = 3
+STEP, INPUT, Y = range(ROWS)
+LOG2_E = np.float32(math.log2(math.e))
 
 
 def convolve(x, taps, bias, order, span, y):
@@ -67,7 +68,7 @@ def scan(sequences, weights, order, how, span, y):
         u (batch, length, channels); what the step sizes are made of, B and C (batch, length, rank + 2 states); the
         gate, in the second half of (batch, length, 2 channels).
     weights : tuple of ndarray
-        A, D, delta_bias: (channels, states or 1), and the step sizes' (rank, channels).
+        A, (channels, states); D, delta_bias, (channels,); the step sizes' (rank, channels).
     order, span
         As for `convolve`.
     how : tuple of bool
@@ -75,55 +76,82 @@ def scan(sequences, weights, order, how, span, y):
     y : ndarray
         Receives the output at the tokens' own positions, (batch, length, channels).
     """
-    A, D, bias, _ = weights
-    length, channels, states = y.shape[1], y.shape[2], A.shape[1]
-    flat, mixing = np.zeros(kernels.QUANTITIES * kernels.SIZE, y.dtype), np.zeros((TILE, 2, states), y.dtype)
-    rows, h = flat.reshape((kernels.QUANTITIES, TILE, LANES)), np.zeros((1, states, LANES), y.dtype)
+    A, to_steps = weights[0], weights[3]
+    length, states, groups = y.shape[1], A.shape[1], y.shape[2] // LANES
+    rates, h = np.zeros(states * LANES, y.dtype), np.zeros(states * LANES, y.dtype)
+    tile = np.zeros(ROWS * TILE * LANES, y.dtype)
     for block in range(span[0], span[1]):
-        sample, first = kernels.place(block, channels)
-        rates = kernels.load_weights((A, D, bias), first, rows)
+        sample, group = block // groups, block % groups
+        for n in range(states):
+            for lane in range(LANES):
+                rates[n * LANES + lane] = A[group * LANES + lane, n] * LOG2_E
         h[:] = 0
         for start in range(0, length, TILE):
-            places = order[start : start + TILE]
-            _load_tile(sequences, weights[3], (sample, first // LANES), places, flat, mixing)
-            kernels.prepare(flat, True)
-            kernels.advance(len(places), h, None, rates, flat, mixing)
-            _store_tile(flat, sequences[2], (sample, first // LANES), places, how, y)
+            places = order[start : start + TILE] + sample * length
+            _prepare(sequences, weights, group, places, tile)
+            _advance(sequences[1].reshape(-1), (states, to_steps.shape[0]), places, rates, h, tile)
+            _finish(sequences[2], group, places, how, tile, y)
 
 
 @njit(**OPTIONS)
-def _load_tile(sequences, to_steps, corner, places, flat, mixing):
-    """Copy u, B and C of the tokens at `places`, and compute their step sizes."""
-    (u, mixed, _), (sample, group) = sequences, corner
-    length, groups, rank = u.shape[1], u.shape[2] // LANES, to_steps.shape[0]
+def _prepare(sequences, weights, group, places, tile):
+    """Compute step sizes, what enters the states, and D u, with which the output starts."""
+    (u_, mixed, _), (_, D, bias, to_steps) = sequences, weights
+    groups, rank, pitch = u_.shape[2] // LANES, to_steps.shape[0], mixed.shape[2]
+    mixed, skip, shift = mixed.reshape(-1), load(D, group), load(bias, group)
     for t in range(len(places)):
-        store(flat, U * TILE + t, load(u, (sample * length + places[t]) * groups + group))
-        token = mixed[sample, places[t]]
-        step = spread(np.float32(0))
+        u, step = load(u_, places[t] * groups + group), shift
         for r in range(rank):
-            step = step + load(to_steps, r * groups + group) * spread(token[r])
-        store(flat, STEP * TILE + t, step)
-        for n in range(mixing.shape[2]):
-            mixing[t, 0, n] = token[rank + n]
-            mixing[t, 1, n] = token[rank + mixing.shape[2] + n]
+            step = step + load(to_steps, r * groups + group) * spread(mixed[places[t] * pitch + r])
+        step = _softplus(step)
+        store(tile, STEP * TILE + t, step)
+        store(tile, INPUT * TILE + t, step * u)
+        store(tile, Y * TILE + t, skip * u)
 
 
 @njit(**OPTIONS)
-def _store_tile(flat, gate, corner, places, how, y):
-    """Put the outputs where their tokens are."""
-    (sample, group), (added, gated) = corner, how
-    length, groups = y.shape[1], y.shape[2] // LANES
+def _advance(mixed, sizes, places, rates, h, tile):
+    """Walk through a tile: h = exp(step A) h + input B and y = sum(h C) over the states; `rates` is A / ln 2."""
+    states, rank = sizes
     for t in range(len(places)):
-        place = sample * length + places[t]
-        result = load(flat, Y * TILE + t)
+        step, entering, y = load(tile, STEP * TILE + t), load(tile, INPUT * TILE + t), load(tile, Y * TILE + t)
+        first = places[t] * (rank + 2 * states) + rank
+        for n in range(states):
+            now = power_of_two(step * load(rates, n)) * load(h, n) + entering * spread(mixed[first + n])
+            store(h, n, now)
+            y = y + now * spread(mixed[first + states + n])
+        store(tile, Y * TILE + t, y)
+
+
+@njit(**OPTIONS)
+def _finish(gate, group, places, how, tile, y):
+    """Put the outputs where their tokens are."""
+    added, gated = how
+    groups = y.shape[2] // LANES
+    for t in range(len(places)):
+        result = load(tile, Y * TILE + t)
         if added:
-            result = result + load(y, place * groups + group)
+            result = result + load(y, places[t] * groups + group)
         if gated:
-            result = result * _silu(load(gate, (2 * place + 1) * groups + group))
-        store(y, place * groups + group, result)
+            result = result * _silu(load(gate, (2 * places[t] + 1) * groups + group))
+        store(y, places[t] * groups + group, result)
+
+
+@njit(**OPTIONS)
+def _softplus(x):
+    """Return log(1 + exp(x)); see `softplus` of numba_functions."""
+    zero, one, two, minus = spread(np.float32(0)), spread(np.float32(1)), spread(np.float32(2)), spread(np.float32(-1))
+    exponent = x * spread(LOG2_E)
+    small = power_of_two(minus * larger(exponent, minus * exponent))
+    s = small / (two + small)
+    square = s * s
+    series = spread(ARTANH[3])
+    for k in (2, 1, 0):
+        series = series * square + spread(ARTANH[k])
+    return larger(x, zero) + two * s * (series * square + one)
 
 
 @njit(**OPTIONS)
 def _silu(x):
     one = spread(np.float32(1))
-    return x / (one + power_of_two(x * spread(MINUS_LOG2_E)))
+    return x / (one + power_of_two(x * spread(-LOG2_E)))

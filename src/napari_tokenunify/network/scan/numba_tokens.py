@@ -81,7 +81,7 @@ def scan(
     """
     A, D, bias, to_steps = weights
     arrays = tuple(a.detach().numpy() for a in sequences)
-    scales = tuple(a.detach().numpy() for a in (A, D[:, None], bias[:, None], to_steps.T.contiguous()))
+    scales = tuple(a.detach().contiguous().numpy() for a in (A, D, bias, to_steps.T))
     order_, y_, kernel = order.numpy(), y.numpy(), _compiled("scan")
     in_threads(
         lambda _, span: kernel(arrays, scales, order_, (added, gated), span, y_),
@@ -97,7 +97,7 @@ def _compiled(name: str) -> Callable[..., None]:
     if name == "convolve":
         signature = types.void(rows, table, row, order, span, rows)
     else:
-        weights = types.Tuple((*[numba.float32[:, :]] * 3, table))
+        weights = types.Tuple((table, row, row, table))
         how = types.UniTuple(types.boolean, 2)
         signature = types.void(types.UniTuple(rows, 3), weights, order, how, span, rows)
     kernel: Callable[..., None] = compiled(getattr(kernels, name), signature, **OPTIONS)
