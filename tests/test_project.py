@@ -98,3 +98,14 @@ def test_a_place_that_cannot_be_read_is_in_no_project_and_takes_none(tmp_path):
     with pytest.raises(ProjectError, match="is no place for a folder"):
         check_place(nobody)
     assert project_around(tmp_path / ("long" * 100)) is None
+
+
+def test_a_copy_gets_a_free_place_and_those_that_nothing_needs_go(tmp_path):
+    project = Project.create(tmp_path / "p.tokenunify", ProjectState(volume="raw.npy"))
+    first = project.place_for("labels.npy", [])
+    assert first == project.kept / "labels-1.npy"
+    first.parent.mkdir()
+    for name in ("labels-1.npy", "labels-2.npy", "labels-mine.npy", "points-1.csv"):
+        (project.kept / name).write_text("something")
+    assert project.place_for("labels.npy", ['{"annotations": "' + str(first) + '"}']).name == "labels-2.npy"
+    assert sorted(path.name for path in project.kept.iterdir()) == ["labels-1.npy", "labels-mine.npy", "points-1.csv"]

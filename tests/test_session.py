@@ -8,10 +8,10 @@ from unittest.mock import Mock
 import numpy as np
 import pytest
 
-from napari_tokenunify.errors import JobError, ProjectError, VolumeError
+from napari_tokenunify.errors import ConfigError, JobError, ProjectError, VolumeError
 from napari_tokenunify.events import Metric
 from napari_tokenunify.jobs import Job, JobState
-from napari_tokenunify.session import Session
+from napari_tokenunify.session import SEGMENTING, Session
 from tests.train.test_finetuning import data  # noqa: F401 - a fixture
 
 PATIENCE_S = 90.0
@@ -93,6 +93,24 @@ def test_what_ended_while_nobody_looked_is_told_the_next_time_and_then_no_more(s
         assert (len(said), events) == (sentences, [])
         assert later.state.trained == str(job.folder)
         assert later.state.untold == ()
+
+
+def test_segments_that_were_asked_for_after_a_prediction_are_made_whoever_looks_when_it_is_done(session):
+    job = session.start("predict", session.predict_config(device="cpu"))
+    session.change(then_segment=(job.folder.name,))
+    with pytest.raises(ConfigError, match="wait until it is done, or stop it first"):
+        session.be_free(*SEGMENTING)
+    deadline = time.monotonic() + PATIENCE_S
+    while not Job(job.folder).poll().state.final:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    later = Session()
+    later.open_project(session.project.folder)
+    later.poll()
+    assert later.state.then_segment == ()
+    segmented = next(status for status in later.jobs if status.stage == "segment")
+    assert wait(later, segmented).state == JobState.DONE
+    assert later.segmentation is not None
 
 
 def test_a_job_that_fails_is_said_once(session):

@@ -22,7 +22,7 @@ from napari_tokenunify.config import BoxText, Config, VoxelSizeText
 from napari_tokenunify.errors import ProjectError, TokenUnifyError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
 SUFFIX: Final = ".tokenunify"
 _RUN: Final = re.compile(r"(.+)-(\d+)")
@@ -61,6 +61,8 @@ class ProjectState(Config):
     """Runs at work, whose end nobody was told yet."""
     improving: str | None = None
     """The run after which an improvement goes on with its next one."""
+    then_segment: tuple[str, ...] = ()
+    """Predictions at work, after which segments are to be made."""
 
 
 class Project:
@@ -172,6 +174,36 @@ class Project:
             raise ProjectError(f"{folder}: cannot be made ({error.strerror or error}).") from error
         return folder
 
+    def place_for(self, name: str, needed: Sequence[str]) -> Path:
+        """Return a free place for a copy of what lay in no file, and delete the copies that nothing needs.
+
+        Parameters
+        ----------
+        name : str
+            As a file name, e.g. "labels.npy"; the place has a number more.
+        needed : sequence of str
+            Texts, such as specs of runs, that name the copies which are still needed.
+        """
+        stem, _, ending = name.rpartition(".")
+        pattern, taken = re.compile(rf"{stem}-(\d+)\.{ending}"), [0]
+        for path in self.kept.glob(f"{stem}-*.{ending}"):
+            found = pattern.fullmatch(path.name)
+            if found is None:
+                continue
+            if any(path.name in text for text in needed):
+                taken.append(int(found[1]))
+                continue
+            try:
+                path.unlink()
+            except OSError:  # somebody reads it still
+                taken.append(int(found[1]))
+        return self.kept / f"{stem}-{max(taken) + 1}.{ending}"
+
+    @property
+    def kept(self) -> Path:
+        """Copies of what lay in no file when it was used: labels, points, segments."""
+        return self.folder / "kept"
+
     @property
     def preflight(self) -> Path:
         """What the check of the image found; JSON."""
@@ -216,13 +248,6 @@ def check_place(folder: Path) -> None:
         raise ProjectError(f"{folder}: is a project already; open it, or choose another name.")
     if around is not None:
         raise ProjectError(f"{folder}: lies inside the project {around}; choose a folder outside it.")
-
-
-def kept_in(
-    folder: Path, name: Literal["image.npy", "labels.npy", "imported.npy", "points.csv", "skeletons.csv"]
-) -> Path:
-    """Return where a project folder keeps what lay in no file; its folder may still have to be made."""
-    return folder / name
 
 
 def _made(run: Path) -> tuple[float, int, str]:

@@ -26,7 +26,7 @@ from napari_tokenunify.config import (
     ProofreadCarryConfig,
     SegmentConfig,
 )
-from napari_tokenunify.errors import ProjectError, TokenUnifyError
+from napari_tokenunify.errors import ConfigError, ProjectError, TokenUnifyError
 from napari_tokenunify.export.formats import FORMATS
 from napari_tokenunify.geometry import parse_voxel_size
 from napari_tokenunify.jobs import Job, JobSpec, JobState
@@ -59,6 +59,8 @@ _OWN_OUT: Final = frozenset(
     {"predict", "segment", "import", "export", "proofread labels"}
 )  # write where their Config says
 _CARRY: Final = "proofread carry"
+SEGMENTING: Final = ("predict", "segment", "import", _CARRY)
+"""Stages that read or write affinities and segments of a project: one after the other."""
 
 
 class Session:
@@ -209,6 +211,27 @@ class Session:
         """Take edits that were opened, unless there is another segmentation by now; or tell that they have changed."""
         if self._open_one.use(proofreading):
             self.edited.emit(proofreading)
+
+    def place_for(self, name: str) -> Path:
+        """Return a free place in the project for what lies in no file, e.g. "labels.npy".
+
+        Copies of that name go that neither the project nor a job needs that is not done.
+        """
+        unfinished = [self._jobs[status.folder] for status in self.jobs if status.state is not JobState.DONE]
+        needed = [job.spec.model_dump_json() for job in unfinished]
+        return self.project.place_for(name, [self.state.annotations or "", *needed])
+
+    def be_free(self, *stages: str) -> None:
+        """Refuse to go on while a job of these stages is at work.
+
+        Raises
+        ------
+        ConfigError
+            If there is one.
+        """
+        for status in self.jobs:
+            if status.stage in stages and not status.state.final:
+                raise ConfigError(f"{status.name} is {status.state}: wait until it is done, or stop it first.")
 
     @property
     def jobs(self) -> tuple[JobStatus, ...]:
@@ -490,7 +513,10 @@ class Session:
             self.said.emit(f"{status.name}: {status.reason}", "error")
         if status.state != JobState.DONE:
             return
-        if status.stage == "finetune":
+        if (name := status.folder.name) in self.state.then_segment:
+            self.change(then_segment=tuple(other for other in self.state.then_segment if other != name))
+            self._segment_predicted()
+        elif status.stage == "finetune":
             self.change(trained=str(status.folder))
             self.said.emit(f"{status.name} is trained; predictions use it from now on.", "info")
         elif status.stage in {"segment", "import"}:
@@ -499,6 +525,14 @@ class Session:
             self._end_carrying(status)
         elif status.stage == "export":
             self.said.emit(f"{status.name} is written: {(status.result or {}).get('out')}", "info")
+
+    def _segment_predicted(self) -> None:
+        """Make segments of what was predicted, as was asked for when it began."""
+        try:
+            self.be_free(*SEGMENTING)
+            self.start("segment", self.segment_config())
+        except TokenUnifyError as error:
+            self.said.emit(str(error), "error")
 
     def _make_room(self, folder: Path) -> None:
         """Let a segmentation be overwritten that was opened for edits but never edited."""

@@ -326,3 +326,53 @@ def test_every_button_can_be_reached_by_keyboard(show, session):
     wanted = [panel.paint, panel.neuron, panel.boundary, panel.boundary_id, panel.strip, panel.findings, panel.look]
     wanted += [panel.suggest.button, existing.file, existing.layers, existing.take, existing.unit]
     assert [widget for widget in seen if widget in wanted][: len(wanted)] == wanted
+
+
+def test_a_layer_that_is_refused_leaves_the_labels_that_are_used_as_they_are(show, session, labels, qtbot):
+    panel = show(session)
+    panel.viewer.add_labels(labels, name="mine")
+    panel.viewer.add_labels(labels[:4], name="torn")
+    choose_layer(panel, "mine")
+    press(qtbot, panel.existing.take)
+    counted(qtbot, panel, "<b>2 neurons</b>")
+    used, before = session.annotations, len(notification_manager.records)
+    choose_layer(panel, "torn")
+    press(qtbot, panel.existing.take)
+    qtbot.waitUntil(lambda: bool(said(before)), timeout=10_000)
+    assert session.annotations == used
+    np.testing.assert_array_equal(np.asarray(open_annotations(used, session.volume).labels.dask()), labels)
+    choose_layer(panel, "mine")
+    press(qtbot, panel.existing.take)
+    qtbot.waitUntil(lambda: session.annotations != used, timeout=10_000)
+    names = sorted(path.name for path in session.project.kept.iterdir())
+    assert names == ["labels-1.npy", "labels-2.npy"]  # the one that was refused is gone
+
+
+def test_a_layer_keeps_being_the_chosen_one_when_it_is_renamed(show, session, labels):
+    panel = show(session)
+    panel.viewer.add_labels(labels, name="other")
+    layer = panel.viewer.add_labels(labels, name="mine")
+    choose_layer(panel, "mine")
+    layer.name = "better name"
+    assert panel.existing.layers.currentText() == "better name"
+
+
+@pytest.mark.parametrize(("unit", "nm"), [("um", 1000), ("nm", 1), ("angstrom", 0.1)])
+def test_points_may_count_in_any_unit_of_length(show, session, qtbot, unit, nm):
+    panel = show(session)
+    world = np.array([[160.0, 40, 40], [160, 80, 40], [240, 40, 200]]) / nm
+    panel.viewer.add_points(world, name="somata", features={"id": [5, 5, 8]}, units=(unit,) * 3)
+    choose_layer(panel, "somata")
+    press(qtbot, panel.existing.take)
+    counted(qtbot, panel, "<b>2 neurons</b> in 2 of 16 sections")
+    kept = np.asarray(open_annotations(session.annotations, session.volume).labels.dask())
+    assert (kept[4, 10, 10], kept[4, 20, 10], kept[6, 10, 50]) == (5, 5, 8)
+
+
+def test_points_in_units_that_are_no_lengths_are_refused(show, session, qtbot):
+    panel = show(session)
+    panel.viewer.add_points(np.ones((2, 3)), name="somata", units=("second", "um", "um"))
+    choose_layer(panel, "somata")
+    before = len(notification_manager.records)
+    press(qtbot, panel.existing.take)
+    assert "counts in second, micrometer, which cannot be compared with the image's nm" in said(before)[0]

@@ -11,6 +11,7 @@ from qtpy.QtWidgets import QFileDialog
 
 from napari_tokenunify.data import check_volume
 from napari_tokenunify.gui.data_panel import DataPanel
+from napari_tokenunify.gui.kept_layers import Nodes
 from napari_tokenunify.gui.project_layers import ProjectLayers
 from napari_tokenunify.session import Session
 
@@ -361,3 +362,30 @@ def test_a_project_whose_image_is_gone_is_opened_and_says_so(open_panel, image, 
     drop(other, tmp_path / "p.tokenunify")
     qtbot.waitUntil(lambda: other.session.is_open, timeout=10_000)
     assert "raw.npy" in other.about.text()
+
+
+def test_an_image_in_memory_keeps_its_place_and_what_is_drawn_on_it(open_panel, image, qtbot, tmp_path):
+    panel = open_panel()
+    grid = {"scale": (0.04, 0.004, 0.004), "translate": (0.08, 0.04, 0.02), "units": ("um",) * 3}
+    panel.viewer.add_image(image, name="mine", **grid)
+    points = panel.viewer.add_points(np.array([[10, 20, 30], [3, 4, 5]]), name="somata", **grid)
+    started(qtbot, panel, tmp_path / "p.tokenunify", size="")
+    volume = panel.session.volume
+    assert volume.voxel_size_nm == pytest.approx((40, 4, 4))
+    assert volume.origin_nm == pytest.approx((80, 40, 20))
+    np.testing.assert_array_equal(np.asarray(volume.dask()), image)
+    np.testing.assert_allclose(Nodes.of(points, volume).voxels, points.data)
+    shown = panel.viewer.layers["mine"]
+    np.testing.assert_allclose(shown.world_to_data(points.data_to_world((10, 20, 30))), (10, 20, 30))
+    checked(qtbot, panel)
+
+
+def test_what_was_drawn_on_an_image_without_a_voxel_size_stays_on_it(open_panel, image, qtbot, tmp_path):
+    panel = open_panel()
+    panel.viewer.add_image(image, name="mine", translate=(5, 6, 7))
+    points = panel.viewer.add_points(np.array([[10, 20, 30]]), name="somata", translate=(4, 6, 7))
+    other = panel.viewer.add_points(np.array([[1, 2, 3]]), name="elsewhere", scale=(3, 3, 3))
+    started(qtbot, panel, tmp_path / "p.tokenunify")
+    np.testing.assert_allclose(Nodes.of(points, panel.session.volume).voxels, [[9, 20, 30]])
+    assert tuple(other.scale) == (3, 3, 3)
+    checked(qtbot, panel)

@@ -100,3 +100,17 @@ def test_what_does_not_fit_is_told_by_the_job(box, labels, qtbot, tmp_path, monk
     box.viewer.add_labels(labels[0], name="flat")
     action(box, "The layer flat").trigger()
     assert "3-D array" in said[0]
+
+
+def test_an_import_that_is_refused_leaves_the_one_at_work_alone(box, labels, qtbot, monkeypatch):
+    refused = []
+    monkeypatch.setattr(import_box, "show_error", refused.append)
+    first, second = box.viewer.add_labels(labels, name="theirs"), box.viewer.add_labels(labels % 2, name="others")
+    box.take_layer(first)
+    box.take_layer(second)
+    assert "is being taken already" in refused[0]
+    qtbot.waitUntil(lambda: len(box.session.jobs) == 1, timeout=PATIENCE_MS)
+    box.take_layer(second)
+    assert "import-1 is" in refused[1]
+    done(box, qtbot)
+    assert is_shown(box, labels)

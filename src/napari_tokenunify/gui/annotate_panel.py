@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from napari_tokenunify.session import Session
 
 _MANY: Final = 2e9  # voxels; a minute or two to count
+_LARGEST: Final = int(np.iinfo(np.uint32).max)  # id that the project's own labels can hold
 _NOTHING: Final = "Nothing is labelled yet: paint at least two neurons that touch, in one section."
 
 
@@ -182,7 +183,9 @@ class AnnotatePanel(QWidget):
 
     def _take_id(self, number: int) -> None:
         layer = self.labels
-        if layer is not None:
+        if number > _LARGEST:
+            show_error(f"Ids that can be painted end at {_LARGEST}, which is taken: give that neuron a smaller one.")
+        elif layer is not None:
             layer.selected_label = number
             if layer.mode == "erase":
                 layer.mode = "paint"
@@ -248,8 +251,8 @@ class AnnotatePanel(QWidget):
 
     def _set_boundary(self) -> None:
         text = self.boundary_id.text().strip()
-        if text and not (text.isdecimal() and int(text) > 0):
-            show_error(f"{text!r} is no id: give a whole number above 0, or nothing.")
+        if text and not (text.isdecimal() and 0 < int(text) <= _LARGEST):
+            show_error(f"{text!r} is no id: give a whole number from 1 to {_LARGEST}, or nothing.")
             return
         boundary = int(text) if text else None
         if boundary != self._boundary:

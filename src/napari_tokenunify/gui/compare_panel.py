@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from napari_tokenunify.jobs import JobStatus
     from napari_tokenunify.session import Session
 
+_MEANING: Final = "Lower is better: VOI split counts what is cut apart, VOI merge what is joined wrongly."
 _SCORES: Final = {
     "voi_split": "VOI split",
     "voi_merge": "VOI merge",
@@ -64,7 +65,7 @@ class ComparePanel(QWidget):
         self.widen.setToolTip("Ignore labelled voxels that touch another neuron; gives lower, kinder errors.")
         self.button = QPushButton("Compare")
         self.button.setToolTip("Score the segments at the threshold that is shown, in the background.")
-        self.scores = QLabel("Lower is better: VOI split counts what is cut apart, VOI merge what is joined wrongly.")
+        self.scores = QLabel(_MEANING)
         self.scores.setWordWrap(True)
         self.worst = FindingList()
         place, rows, layout = QHBoxLayout(), QFormLayout(), QVBoxLayout(self)
@@ -82,6 +83,7 @@ class ComparePanel(QWidget):
         self.button.clicked.connect(self._compare)
         self.worst.go_to.connect(lambda target: go_to(self._viewer, self._session.volume, target))
         listen(session.job_changed, self._follow)
+        listen(session.project_opened, self._opened)
 
     def config(self) -> EvaluateConfig:
         """Return what the next comparison would do.
@@ -94,6 +96,8 @@ class ComparePanel(QWidget):
         if self._session.segmentation is None:
             raise ProjectError("There are no segments yet: make them in the step Segment.")
         given = {"labels": self.labels.text().strip()} if self.labels.text().strip() else {}
+        if not given and self._session.state.annotations is None and not self._session.project.annotations.exists():
+            raise ProjectError("Nothing is annotated in this project yet: choose a file of labels to compare with.")
         return self._session.evaluate_config(widen_borders=self.widen.isChecked(), **given)
 
     def _browse(self, _: object = None) -> None:
@@ -107,12 +111,20 @@ class ComparePanel(QWidget):
         except TokenUnifyError as error:
             show_error(str(error))
 
+    def _opened(self, _: object) -> None:
+        """Forget what was found in another project."""
+        self._run = None
+        self.labels.clear()
+        self.scores.setText(_MEANING)
+        self.worst.show_findings(())
+
     def _follow(self, status: JobStatus) -> None:
         """Show what the job has found."""
         if status.folder != self._run:
             return
         if status.state is not JobState.DONE:
-            self.scores.setText("" if status.state.final else "Comparing...")
+            self.scores.setText((status.reason or "") if status.state.final else "Comparing...")
+            self.worst.show_findings(())
             return
         found: dict[str, Any] = status.result or {}
         lines = [f"<b>{name}</b> {found[key]:.3f}" for key, name in _SCORES.items()]

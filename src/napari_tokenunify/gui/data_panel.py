@@ -6,6 +6,7 @@ import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+import numpy as np
 from napari.layers import Image, Layer
 from napari.utils.notifications import show_error
 from qtpy.QtWidgets import (
@@ -23,6 +24,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_tokenunify import data
+from napari_tokenunify.data.formats.placement import nm_per_unit
 from napari_tokenunify.errors import ConfigError, TokenUnifyError
 from napari_tokenunify.geometry import parse_voxel_size
 from napari_tokenunify.gui.background import Background
@@ -43,7 +45,6 @@ if TYPE_CHECKING:
     from napari_tokenunify.project import Project
     from napari_tokenunify.session import Session
 
-_NM: Final = {"nanometer": 1.0, "micrometer": 1000.0, "millimeter": 1e6, "angstrom": 0.1}
 _OPEN: Final = "Open an image, or a project."
 _START: Final = "Start a project next: labels, networks and segments are kept in its folder."
 _ASK: Final = "The file does not say how large a voxel is: give it, or tick 'not known'."
@@ -276,7 +277,8 @@ class DataPanel(QWidget):
             show_error("The layer is not there any more: choose another image.")
         else:
             size = self.voxel_size.text().strip()
-            new = NewProject(layer.name, folder, size if size and size != self._from_file else None)
+            z, y, x = np.divide(layer.translate[-3:], layer.scale[-3:]).tolist()
+            new = NewProject(layer.name, folder, size if size and size != self._from_file else None, (z, y, x))
             self._beginning.start(lambda: open_image(new, address, array))
             self._say_what_is_missing()
 
@@ -344,7 +346,7 @@ def _place_of(source: str | None) -> Path:
 
 def _voxel_size_nm(layer: Image) -> VoxelSize | None:
     """Return (z, y, x) in nm as a layer's scale and units say; None if its units are no lengths."""
-    factors = [_NM.get(str(unit)) for unit in layer.units[-3:]]
+    factors = [nm_per_unit(unit) for unit in layer.units[-3:]]
     if layer.ndim < 3 or any(factor is None for factor in factors):
         return None
     z, y, x = (float(step) * (factor or 1.0) for step, factor in zip(layer.scale[-3:], factors, strict=True))

@@ -49,6 +49,7 @@ class Editing(QObject):
         self._session = session
         self._waiting: deque[tuple[Work, Then, Then | None]] = deque()
         self._now: tuple[Then, Then] | None = None
+        self._shown: tuple[str, ...] = ()  # edits
         self._work = Background(self)
         self._work.done.connect(self._end)
         self._work.failed.connect(self._fail)
@@ -102,11 +103,20 @@ class Editing(QObject):
         if self._session.is_open and self._session.is_carrying:
             (failed or self.failed.emit)(_CARRYING)
         else:
-            self.ask(self, work, self._changed, failed)
+            self.ask(self, work, self._changed, lambda sentence: self._refused(sentence, failed))
+
+    def _refused(self, sentence: str, failed: Then | None) -> None:
+        """Say why not; edits from elsewhere may be the reason, and are shown then."""
+        (failed or self.failed.emit)(sentence)
+        edits = self._session.proofreading
+        if edits is not None and edits.in_force != self._shown:
+            self._changed(None)
 
     def _changed(self, edit: Edit | None) -> None:
-        if self._session.proofreading is not None:
-            self._session.use_proofreading(self._session.proofreading)
+        edits = self._session.proofreading
+        if edits is not None:
+            self._shown = edits.in_force
+            self._session.use_proofreading(edits)
         self.changed.emit(edit)
 
     def _next(self) -> None:
@@ -130,6 +140,7 @@ class Editing(QObject):
         self._work.start(opener)
 
     def _opened(self, proofreading: Proofreading) -> None:
+        self._shown = proofreading.in_force
         self._session.use_proofreading(proofreading)
         self.changed.emit(None)
 

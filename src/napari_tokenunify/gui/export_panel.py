@@ -64,13 +64,7 @@ class ExportPanel(QWidget):
         self._proposed, self._agreed = "", ""  # a place nobody chose; one that the user let be overwritten
         self.format, self.where, self.browse = QComboBox(), QLineEdit(), QPushButton("...")
         self.segments = QLineEdit()
-        for name, form in FORMATS.items():
-            last = FORMATS.get(self.format.itemData(self.format.count() - 1))
-            if last is not None and last.group != form.group:
-                self.format.insertSeparator(self.format.count())
-            self.format.addItem(form.title, name)
-        self.format.setMaxVisibleItems(self.format.count())
-        self.format.setToolTip("What is written: voxels, surfaces, skeletons or a table.")
+        self._offer_formats()
         self.segments.setPlaceholderText("all")
         self.segments.setToolTip("Ids of the segments to write, e.g. 12, 345; a click on a segment shows its id.")
         self.where.setToolTip(WHERE)
@@ -93,13 +87,27 @@ class ExportPanel(QWidget):
         self._copying.reported.connect(self._tell_copying)
         self._copying.done.connect(self._show_copy)
         self._copying.failed.connect(self._fail_copy)
-        listen(session.project_opened, self._opened)
-        listen(session.segmentation_changed, self._segmented)
-        listen(session.state_changed, self._tell)
+        self._listen()
         self._enable(is_there=False)
         self._propose()
         if session.segmentation is not None:
             self._segmented(session.segmentation)
+
+    def _listen(self) -> None:
+        listen(self._session.project_opened, self._opened)
+        listen(self._session.segmentation_changed, self._segmented)
+        listen(self._session.state_changed, self._tell)
+
+    def _offer_formats(self) -> None:
+        for name, form in FORMATS.items():
+            last = FORMATS.get(self.format.itemData(self.format.count() - 1))
+            if last is not None and last.group != form.group:
+                self.format.insertSeparator(self.format.count())
+            self.format.addItem(form.title, name)
+        self.format.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        self.format.setMinimumContentsLength(16)
+        self.format.setMaxVisibleItems(self.format.count())
+        self.format.setToolTip("What is written: voxels, surfaces, skeletons or a table.")
 
     def _lay_out(self) -> None:
         place, rows, layout = QHBoxLayout(), QFormLayout(), QVBoxLayout(self)
@@ -144,6 +152,7 @@ class ExportPanel(QWidget):
         self._enable(is_there=False)
         self._agreed = self._proposed = ""
         self.where.clear()
+        self.segments.clear()
         self.about.setText(NOTHING_YET)
 
     def _segmented(self, _: object) -> None:

@@ -170,6 +170,9 @@ class HelpedPanel(QWidget):
             self._show(status.result)
         elif not status.state.final:
             self.words.setText(f"{status.name} is {status.state}...")
+        elif status.state is not JobState.DONE:
+            reason = f": {status.reason}" if status.reason else "."
+            self.words.setText(f"{status.name} {status.state}{reason} It can be resumed in the list of jobs.")
 
     def _hear(self, status: JobStatus, event: Event) -> None:
         """Tell each result as it comes."""

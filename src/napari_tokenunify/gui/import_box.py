@@ -11,7 +11,7 @@ from qtpy.QtWidgets import QFileDialog, QMenu, QPushButton
 from napari_tokenunify.errors import ConfigError, TokenUnifyError
 from napari_tokenunify.gui.background import Background
 from napari_tokenunify.gui.kept_layers import file_of, in_memory, keep_array
-from napari_tokenunify.project import kept_in
+from napari_tokenunify.session import SEGMENTING
 
 if TYPE_CHECKING:
     from napari import Viewer
@@ -65,8 +65,7 @@ class ImportBox(QPushButton):
     def take(self, address: str, mapping: str | None = None) -> None:
         """Start to import a label volume."""
         try:
-            if any(status.stage == "import" and not status.state.final for status in self._session.jobs):
-                raise ConfigError("Segments are being imported already: wait until that is done, or stop it.")
+            self._session.be_free(*SEGMENTING)
             self._session.start("import", self._session.import_config(segments=address, mapping=mapping))
         except TokenUnifyError as error:
             show_error(str(error))
@@ -74,9 +73,12 @@ class ImportBox(QPushButton):
     def take_layer(self, layer: Labels) -> None:
         """Import a layer: from its file, or once it is kept in the project if it is in memory alone."""
         try:
+            self._session.be_free(*SEGMENTING)
+            if self._keeping.busy:
+                raise ConfigError("A layer is being taken already: wait until its import has started.")
             address = file_of(layer)
             array = in_memory(layer) if address is None else None
-            path = kept_in(self._session.project.folder, "imported.npy")
+            path = self._session.place_for("imported.npy")
         except TokenUnifyError as error:
             show_error(str(error))
             return

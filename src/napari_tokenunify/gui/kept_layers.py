@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import csv
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from napari_tokenunify.data.annotation_files import read_drawing
+from napari_tokenunify.data.formats.placement import nm_per_unit
 from napari_tokenunify.errors import ConfigError, ProjectError
 from napari_tokenunify.gui.layers import layer_address
 from napari_tokenunify.project import whole_file
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from napari_tokenunify.data import Volume
     from napari_tokenunify.data.drawn_labels import Unit
+    from napari_tokenunify.geometry import VoxelSize
 
 _IDS = ("id", "neuron", "label")  # columns of a Points layer that may hold neurons
 
@@ -83,6 +85,23 @@ def keep_array(array: NDArray[Any], path: Path) -> str:
     return str(path)
 
 
+def keep_image(array: NDArray[Any], path: Path, voxel_size_nm: VoxelSize, origin_nm: VoxelSize) -> str:
+    """Write an array as OME-Zarr, which says where in the world it lies, and return its address; for a thread.
+
+    Raises
+    ------
+    ExportError
+        If it cannot be written.
+    """
+    from napari_tokenunify.export import Content, write_export  # here, as they load zarr
+
+    content = Content.of_array(array, is_labels=False, voxel_size_nm=voxel_size_nm, name="image")
+    content = replace(content, volume=replace(content.volume, origin_nm=origin_nm))
+    for _ in write_export(content, path, "ome-zarr", overwrite=True):
+        pass
+    return str(path)
+
+
 @dataclass(frozen=True, eq=False)
 class Nodes:
     """Points of a layer in voxels of a volume.
@@ -105,15 +124,14 @@ class Nodes:
         Raises
         ------
         ConfigError
-            If there are no points, they are not in 3-D, or a column of ids holds other things.
+            If there are no points, they are not in 3-D or in units that cannot be compared with the volume's, or a
+            column of ids holds other things.
         """
         if layer.ndim != 3 or not len(layer.data):
             raise ConfigError(f"{layer.name}: has no points in 3-D (z, y, x): add some, or choose another layer.")
-        world = np.array([layer.data_to_world(point) for point in layer.data], float)
-        known = volume.voxel_size_nm is not None
-        voxels = (world - (volume.origin_nm if known else 0.0)) / (volume.voxel_size_nm or 1.0)
+        voxels = _in_voxels(layer, volume)
         column = next((name for name in _IDS if name in layer.features), None)
-        ids = np.arange(1, len(world) + 1) if column is None else np.asarray(layer.features[column])
+        ids = np.arange(1, len(voxels) + 1) if column is None else np.asarray(layer.features[column])
         try:
             whole = ids.astype(np.int64)
             is_whole = bool((whole == ids.astype(float)).all() and (whole > 0).all())
@@ -133,6 +151,22 @@ class Nodes:
         """
         rows = zip(self.voxels.tolist(), self.neurons.tolist(), strict=True)
         return _keep_table(path, ("z", "y", "x", "id"), ([*voxel, neuron] for voxel, neuron in rows))
+
+
+def _in_voxels(layer: Points, volume: Volume) -> NDArray[np.float64]:
+    """Return where points lie in a volume; one that counts in pixels has the numbers of the image below it."""
+    world = np.array([layer.data_to_world(point) for point in layer.data], float)
+    units = [str(unit) for unit in layer.units]
+    factors = [1.0 if unit == "pixel" else nm_per_unit(unit) for unit in units]
+    if None in factors or (volume.voxel_size_nm is None and set(units) != {"pixel"}):
+        raise ConfigError(
+            f"{layer.name}: counts in {', '.join(dict.fromkeys(units))}, which cannot be compared with the image's "
+            f"{'pixels' if volume.voxel_size_nm is None else 'nm'}: give the layer the units and scale of the image."
+        )
+    if volume.voxel_size_nm is None:
+        return world
+    inside: NDArray[np.float64] = (world * np.array(factors, float) - volume.origin_nm) / volume.voxel_size_nm
+    return inside
 
 
 def keep_skeletons(files: Sequence[Path], volume: Volume, unit: Unit, path: Path) -> str:

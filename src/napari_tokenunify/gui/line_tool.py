@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_tokenunify.errors import ProofreadError
+from napari_tokenunify.errors import ProofreadError, TokenUnifyError
 from napari_tokenunify.geometry import Box
 from napari_tokenunify.gui.edit_plan import plan_line
 from napari_tokenunify.gui.view_box import visible_box
@@ -81,9 +81,13 @@ class LineTool:
             self._marks.choose_segments()
 
     def clear(self) -> None:
-        """Wipe the line away; the brush stays, where the view is now."""
-        if self.layer is not None:
+        """Wipe the line away; the brush stays, where the view is now if segments are there."""
+        if self.layer is None:
+            return
+        try:
             self.begin()
+        except TokenUnifyError:
+            self.layer.data = np.zeros_like(self.layer.data)
 
     def take_back(self) -> None:
         """Wipe the last stroke away."""

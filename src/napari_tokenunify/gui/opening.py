@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from napari_tokenunify.data import open_volume
 from napari_tokenunify.errors import TokenUnifyError, VolumeError
 from napari_tokenunify.geometry import parse_voxel_size
-from napari_tokenunify.gui.kept_layers import keep_array
-from napari_tokenunify.project import Project, kept_in
+from napari_tokenunify.gui.kept_layers import keep_array, keep_image
+from napari_tokenunify.project import Project
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,11 +31,14 @@ class NewProject:
         Where it is to be.
     voxel_size : str or None
         z,y,x in nm, where the file does not say it.
+    first_voxel : tuple of float
+        Where the viewer has the first voxel (z, y, x), in voxels; kept with an image that lies in no file.
     """
 
     layer: str
     folder: Path
     voxel_size: str | None
+    first_voxel: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
 
 def open_image(new: NewProject, address: str | None, array: NDArray[Any] | None) -> tuple[NewProject, str, Volume]:
@@ -71,7 +74,11 @@ def open_image(new: NewProject, address: str | None, array: NDArray[Any] | None)
                 raise
     if array is None:
         raise VolumeError(new.layer, "lies in no file and not in memory: save it, and open the file")
-    kept = keep_array(array, kept_in(new.folder, "image.npy"))
+    if size is None or not any(new.first_voxel):
+        kept = keep_array(array, new.folder / "image.npy")
+    else:
+        z, y, x = (first * step for first, step in zip(new.first_voxel, size, strict=True))
+        kept = keep_image(array, new.folder / "image.zarr", size, (z, y, x))
     return new, kept, open_volume(kept, size)
 
 

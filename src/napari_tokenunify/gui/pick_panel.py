@@ -62,9 +62,11 @@ class PickPanel(QWidget):
         self._tell()
 
     def showEvent(self, event: QShowEvent | None) -> None:
-        """Take clicks."""
+        """Take clicks, and let what was picked stand out again."""
         super().showEvent(event)
         self.picked.is_resting = False
+        self.picked.stand_out()
+        self._tell()
 
     def hideEvent(self, event: QHideEvent | None) -> None:
         """Leave clicks to the step that is shown instead."""
@@ -88,6 +90,8 @@ class PickPanel(QWidget):
         self.alone.setEnabled(numbers is not None and not surface.shown)
         if numbers is None:
             self.alone.setChecked(False)
+        elif self.alone.isChecked() and not self.picked.is_resting and not surface.shown:
+            self.picked.alone(True)
         self.solid.setEnabled(surface.shown or (numbers is not None and not surface.busy))
         self.solid.setText("Back to sections" if surface.shown else "Making it..." if surface.busy else "Show in 3-D")
         self.words.setText(_HINT if numbers is None else _sentence(numbers))

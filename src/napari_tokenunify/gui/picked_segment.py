@@ -105,6 +105,14 @@ class PickedSegment:
         self._fragment = fragment
         self._show()
 
+    def stand_out(self) -> None:
+        """Show what is picked again; another step may have hidden it."""
+        layer, picked = self.layer, own_layer(self._viewer, PICKED)
+        if layer is not None and picked is not None and not picked.visible:
+            picked.visible = True
+            if layer.opacity == _FULL:
+                layer.opacity = _DIM
+
     def alone(self, wanted: bool) -> None:
         """Hide or show the other segments."""
         layer = self.layer

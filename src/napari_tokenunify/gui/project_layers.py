@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
-from napari.layers import Image, Labels
+import psutil  # type: ignore[import-untyped]
+from napari.layers import Image, Labels, Points, Shapes
 
 from napari_tokenunify import segment
 from napari_tokenunify.errors import TokenUnifyError
@@ -35,6 +36,7 @@ SEGMENTS, BEFORE, PREVIEW = "segments", "preview before training", "preview"
 PICKED, SURFACE = "picked segment", "segment in 3-D"
 MARKED, POINTED, LINE = "proofreading", "proofreading: points", "proofreading: line"
 _OURS: Final = "tokenunify"
+_COVERING: Final = {"opaque", "translucent", "translucent_no_depth"}
 _OVER_IMAGE: Final[dict[str, Any]] = {"blending": "additive", "opacity": 0.7, "contrast_limits": (0, 255)}
 
 
@@ -60,6 +62,7 @@ class ProjectLayers:
         session.edited.connect(self._show_edits)
         session.state_changed.connect(self._show_state)
         session.job_said.connect(self._show_preview)
+        viewer.layers.events.inserted.connect(self._set_free)
         if session.is_open:
             self._show_project(session.project)
 
@@ -85,6 +88,22 @@ class ProjectLayers:
             if other is not layer and isinstance(other, Labels) and layer_address(other) == labels.uri:
                 other.visible = False
 
+    def _set_free(self, event: Any) -> None:
+        """Make a copy of a layer of ours the user's own; what is painted on it changes nothing in the project."""
+        layer, name = event.value, event.value.metadata.get(_OURS, {}).get("layer")
+        if name in {None, SURFACE} or sum(_name_of(other) == name for other in self._viewer.layers) == 1:
+            return
+        layer.metadata = {
+            **layer.metadata,
+            _OURS: {key: value for key, value in layer.metadata[_OURS].items() if key not in {"layer", "project"}},
+        }
+        if name != ANNOTATIONS:
+            return
+        if layer.data.nbytes < psutil.virtual_memory().available / 2:
+            layer.data = np.array(layer.data)
+        else:
+            layer.editable = False
+
     def _show_project(self, project: Project) -> None:
         for layer in [layer for layer in self._viewer.layers if self._is_ours(layer)]:
             self._viewer.layers.remove(layer)  # of the project before
@@ -106,15 +125,22 @@ class ProjectLayers:
             self._show_segmentation(self._session.segmentation)
 
     def _show_image(self, address: str, data: Any, attributes: dict[str, Any], kind: str) -> None:
-        """Show the image, in place of a layer that shows it already: one with other units would not be drawn."""
+        """Show the image, in place of a layer that shows it already: one with other units would not be drawn.
+
+        What was drawn on that one stays where it was on it.
+        """
         for layer in list(self._viewer.layers):
             if isinstance(layer, Image) and layer_address(layer) == address and layer.ndim == 3:
                 attributes |= {name: getattr(layer, name) for name in ("name", "contrast_limits", "colormap", "gamma")}
                 del attributes["metadata"][_OURS]["layer"]  # she has opened it, and it stays when the project goes
                 self._viewer.layers.remove(layer)
+                _bring_along(self._viewer, layer, attributes)
                 break
         self._add(data, attributes, kind)
         self._viewer.layers.move(len(self._viewer.layers) - 1, 0)
+        for layer in self._viewer.layers[1:]:
+            if isinstance(layer, Image) and layer.blending in _COVERING and not self._is_ours(layer):
+                layer.visible = False  # of another volume, and it would cover this one
         self._viewer.reset_view()
 
     def _show_affinities(self, path: Path) -> None:
@@ -148,6 +174,14 @@ class ProjectLayers:
         self._put(SEGMENTS, self._segments, "labels", segmentation.origin, opacity=0.5).editable = False
         if is_new:
             self._step_back(BEFORE, PREVIEW, ANNOTATIONS, BOUNDARIES)
+
+    def show_segments_again(self) -> None:
+        """Put the layer of segments again if it was deleted."""
+        segmentation = self._session.segmentation
+        if segmentation is not None and self._layer(SEGMENTS) is None:
+            self._session.segmentation_changed.emit(segmentation)
+            if (edits := self._session.proofreading) is not None:
+                self._session.use_proofreading(edits)
 
     def _show_state(self, state: ProjectState) -> None:
         """Show the segments of another threshold: only the table changes, no voxel is read again."""
@@ -189,7 +223,7 @@ class ProjectLayers:
     @staticmethod
     def _is_ours(layer: Layer) -> bool:
         """Whether a layer goes with its project; one of the user's may have any name."""
-        return "layer" in layer.metadata.get(_OURS, {})
+        return _name_of(layer) is not None
 
     def _put(self, name: str, data: Any, kind: str, origin: Triple = (0, 0, 0), **looks: Any) -> Layer:
         """Give a layer its data; added with these looks if it is not there."""
@@ -213,6 +247,22 @@ class ProjectLayers:
         from napari.layers import Layer
 
         return self._viewer.add_layer(Layer.create(data, attributes, kind))
+
+
+def _name_of(layer: Layer) -> str | None:
+    """Return the name that a layer of ours was made under."""
+    name: str | None = layer.metadata.get(_OURS, {}).get("layer")
+    return name
+
+
+def _bring_along(viewer: Viewer, image: Layer, grid: dict[str, Any]) -> None:
+    """Move what was drawn on an image to where the image is now."""
+    scale, shift, units = np.array(grid["scale"]), np.array(grid["translate"]), grid["units"]
+    for layer in viewer.layers:
+        drawn = isinstance(layer, Labels | Points | Shapes) and layer.ndim == 3 and _OURS not in layer.metadata
+        if drawn and layer.units == image.units and np.allclose(layer.scale, image.scale):
+            layer.translate = shift + (layer.translate - image.translate) / image.scale * scale
+            layer.scale, layer.units = scale, units
 
 
 def _array(path: Path, mode: Literal["r", "r+"]) -> Any:

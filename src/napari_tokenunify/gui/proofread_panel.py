@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from napari.utils.notifications import show_error
+from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QGroupBox, QLabel, QPushButton, QVBoxLayout, QWidget
 
 from napari_tokenunify.config import (
@@ -21,6 +22,7 @@ from napari_tokenunify.gui.improve_box import ImproveBox
 from napari_tokenunify.gui.kept_segmentations import KeptSegments
 from napari_tokenunify.gui.listening import listen
 from napari_tokenunify.gui.look_at import look_at
+from napari_tokenunify.gui.project_layers import SEGMENTS
 from napari_tokenunify.gui.proofread_keys import StepKeys, key_words
 from napari_tokenunify.gui.proofread_marks import COLOURS, Marks
 from napari_tokenunify.gui.proofread_rows import row_of
@@ -33,7 +35,7 @@ from napari_tokenunify.gui.surface_view import SurfaceView
 from napari_tokenunify.pipeline import STAGES
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
 
     from qtpy.QtGui import QHideEvent, QShowEvent
 
@@ -62,6 +64,7 @@ class ProofreadPanel(QWidget):
     def __init__(self, bench: Workbench) -> None:
         super().__init__()
         self._viewer, self._session, self.editing = bench.viewer, bench.session, bench.editing
+        self._layers = bench.layers
         self._is_shown = False
         self._listed: ShownSegments | None = None
         self.marks, self.surface = Marks(bench.viewer), SurfaceView(bench.viewer)
@@ -105,20 +108,22 @@ class ProofreadPanel(QWidget):
     def _connect(self) -> None:
         self.tools.said.connect(self._say)
         self.tools.changed.connect(self._changed)
-        self.queue.offered.connect(self._offer)
-        self.segments.go_to.connect(self._pick)
-        self.history.go_to.connect(self._fly)
+        self.queue.offered.connect(lambda found: self._in_sections(lambda: self._offer(found)))
+        self.segments.go_to.connect(lambda place: self._in_sections(lambda: self._pick(place)))
+        self.history.go_to.connect(lambda place: self._in_sections(lambda: self._fly(place)))
         self.solid.clicked.connect(self._turn)
         self.surface.failed.connect(show_error)
         listen(self.surface.changed, self._turned)
         listen(self._session.segmentation_changed, self._segmented)
         listen(self._session.project_opened, self._segmented)
+        self._viewer.layers.events.removed.connect(self._removed)
         self._viewer.mouse_drag_callbacks.append(self._click)
 
     def showEvent(self, event: QShowEvent | None) -> None:
         """Take the keys, and open the edits."""
         super().showEvent(event)
         self._is_shown = True
+        self._layers.show_segments_again()
         self._begin()
 
     def hideEvent(self, event: QHideEvent | None) -> None:
@@ -168,12 +173,14 @@ class ProofreadPanel(QWidget):
         self.editing.open()
         self.segments.refresh()
         self.history.refresh()
+        self._viewer.dims.ndisplay = 2  # in 3-D napari would read all segments to draw them
         self.marks.choose_segments()
         self.keys.bind(self.marks.layers)
         self.tools.escape()
 
     def _segmented(self) -> None:
         """Begin anew with other segments."""
+        self.surface.back()
         self.keys.release()
         self.tools.restart()
         self.queue.forget()
@@ -184,6 +191,11 @@ class ProofreadPanel(QWidget):
             self._listed = layer.data
             listen(self._listed.changed, self.segments.refresh)
         self._begin()
+
+    def _removed(self, event: Any) -> None:
+        """Let go of everything if the user deletes the segments."""
+        if self._is_shown and event.value.metadata.get("tokenunify", {}).get("layer") == SEGMENTS:
+            self.tools.escape()
 
     def _click(self, viewer: object, event: Any) -> Generator[None, None, None]:
         """Take a click, but not a drag, which moves the view, nor a stroke of a brush."""
@@ -196,15 +208,24 @@ class ProofreadPanel(QWidget):
             if voxel is not None:
                 self.tools.click(voxel)
 
+    def _in_sections(self, act: Callable[[], None]) -> None:
+        """Do something while sections are shown; napari takes its time to turn from 3-D."""
+        if self._viewer.dims.ndisplay == 2:
+            act()
+            return
+        self._viewer.dims.ndisplay = 2
+        QTimer.singleShot(0, act)
+
     def _offer(self, found: Offer) -> None:
-        """Fly to a suggestion."""
+        """Fly to a suggestion; of one that is found while she looks at another step, nothing is seen."""
+        if not self._is_shown:
+            return
         self.tools.step_aside()
         self.marks.show(found.shown)
         self.marks.point([], found.place)
         self._look_at(found.place)
-        if self._is_shown:
-            self.keys.bind(self.marks.layers)
-            self.marks.say(f"{found.suggestion.kind.capitalize()} orange and blue? G yes, W no, H later")
+        self.keys.bind(self.marks.layers)
+        self.marks.say(f"{found.suggestion.kind.capitalize()} orange and blue? G yes, W no, H later")
         self._changed()
 
     def _fly(self, place: Triple) -> None:
@@ -231,8 +252,7 @@ class ProofreadPanel(QWidget):
 
     def _changed(self) -> None:
         """Allow what can be done with what stands out."""
-        if self.tools.plan is not None or self.tools.chosen is not None:
-            self.queue.unseen()
+        self.queue.see(self.marks.coloured)
         if self.tools.chosen is not None and self.tools.mode == PICK:
             self.segments.choose(self.tools.chosen.segment)
         if self._is_shown:

@@ -27,6 +27,7 @@ from napari_tokenunify.gui.proofread_words import (
     MODES,
     NO_SEGMENTS,
     PICK,
+    REMOVED,
     SIDE_COLOURS,
     SIDES,
     SPLIT,
@@ -401,7 +402,7 @@ class ProofreadTools(QWidget):
 
     def _sentence(self) -> str:
         if self._marks.layer is None:
-            return NO_SEGMENTS
+            return NO_SEGMENTS if self._session.segmentation is None else REMOVED
         if self.plan is not None:
             return about_plan(self.plan, is_asked=self._is_asked)
         if self.chosen is not None and self.mode == PICK:

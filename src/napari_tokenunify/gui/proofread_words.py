@@ -36,6 +36,7 @@ DONE: Final = {
 }
 LOOKING: Final = "Looking what falls on which side..."
 NO_SEGMENTS: Final = "There are no segments yet: make them in the step Segment."
+REMOVED: Final = "The layer of the segments was deleted: go to another step and back, and it is there again."
 _ENTER: Final = "Enter: do it, Esc: drop it"
 
 

@@ -30,16 +30,13 @@ from napari_tokenunify.gui.model_words import network_in_use
 from napari_tokenunify.gui.pick_panel import PickPanel
 from napari_tokenunify.gui.threshold_fit import ThresholdFit
 from napari_tokenunify.gui.view_box import visible_box
-from napari_tokenunify.jobs import JobState
 from napari_tokenunify.predictions import larger_box
+from napari_tokenunify.session import SEGMENTING
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from napari import Viewer
     from qtpy.QtGui import QHideEvent, QShowEvent
 
-    from napari_tokenunify.jobs import JobStatus
     from napari_tokenunify.project import Project
     from napari_tokenunify.segment.segmentation import Segmentation
     from napari_tokenunify.session import Session
@@ -66,7 +63,6 @@ class SegmentPanel(QWidget):
     def __init__(self, viewer: Viewer, session: Session) -> None:
         super().__init__()
         self._viewer, self._session = viewer, session
-        self._then: set[Path] = set()  # predictions after which to segment
         self._rest = QTimer(self)
         self._rest.setSingleShot(True)
         self._rest.setInterval(_REST_MS)
@@ -147,7 +143,6 @@ class SegmentPanel(QWidget):
         listen(self._session.project_opened, self._opened)
         listen(self._session.state_changed, self._show_state)
         listen(self._session.segmentation_changed, self._segmented)
-        listen(self._session.job_changed, self._follow)
 
     def showEvent(self, event: QShowEvent | None) -> None:
         """Look anew which networks there are."""
@@ -192,42 +187,25 @@ class SegmentPanel(QWidget):
 
     def _predict(self, box: str | None, **more: Any) -> None:
         try:
-            self._be_free("predict")
+            self._session.be_free(*SEGMENTING)
             larger = larger_box(self._session.predict_config(box=box), self._session.volume)
             if larger is not None and not _may_replace(larger, self):
                 return
             self._session.change(box=box)
             job = self._session.start("predict", self.predict_config().replace(**more))
+            if self.then.isChecked():
+                self._session.change(then_segment=(*self._session.state.then_segment, job.folder.name))
         except TokenUnifyError as error:
             show_error(str(error))
-            return
-        if self.then.isChecked():
-            self._then.add(job.folder)
 
     def _segment(self) -> None:
         try:
             if not self._session.project.affinities.exists():
                 raise SegmentError("There are no affinities yet: predict what is visible first, or everything.")
-            self._be_free("predict")
-            self._be_free("segment")
+            self._session.be_free(*SEGMENTING)
             self._session.start("segment", self.segment_config())
         except TokenUnifyError as error:
             show_error(str(error))
-
-    def _be_free(self, stage: str) -> None:
-        """Refuse what would disturb a job that is at work."""
-        for status in self._session.jobs:
-            if status.stage == stage and not status.state.final:
-                raise ConfigError(
-                    f"{status.name} is {status.state}: wait until it is done, or stop it in the list below."
-                )
-
-    def _follow(self, status: JobStatus) -> None:
-        """Segment what was predicted."""
-        if status.state.final and status.folder in self._then:
-            self._then.discard(status.folder)
-            if status.state == JobState.DONE:
-                self._segment()
 
     def _seen(self, most: tuple[int, int, int] = _VISIBLE) -> Box | None:
         try:
@@ -265,7 +243,6 @@ class SegmentPanel(QWidget):
     def _opened(self, project: Project) -> None:
         self.threshold.setEnabled(False)
         self.fit.setEnabled(False)
-        self._then.clear()
         self.box.setText(project.state.box or "")
         self._show_state(project.state)
         self._show_network()

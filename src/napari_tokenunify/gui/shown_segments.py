@@ -52,6 +52,10 @@ class ShownSegments(SegmentView):
         self._work.failed.connect(show_error)
         self.move(threshold)
 
+    def __deepcopy__(self, memo: object) -> SegmentView:
+        """Return the segments as they are shown now; a layer that is duplicated follows no threshold and no edits."""
+        return SegmentView(self.fragments, self.table.copy())
+
     @property
     def movable(self) -> float | None:
         """The threshold that is shown; None where the method has none to move."""

@@ -13,6 +13,7 @@ from napari_tokenunify.gui.suggestion_search import keep_answers, offer, read_an
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from napari_tokenunify.gui.edit_plan import Coloured
     from napari_tokenunify.gui.editing import Editing
     from napari_tokenunify.gui.suggestion_search import Offer, Search
     from napari_tokenunify.proofread import Decision, Edit, Proofreading
@@ -51,6 +52,7 @@ class SuggestionQueue(QWidget):
         self._editing, self._threshold = editing, threshold
         self.current: Offer | None = None
         self._search: Search | None = None
+        self._searched_at: float | None = None
         self._answers: list[Decision] | None = None
         self._skipped: set[tuple[str, int, int]] = set()
         self._is_seen, self._is_ours, self._is_waiting, self._turn = False, False, False, 0
@@ -92,7 +94,7 @@ class SuggestionQueue(QWidget):
         """Look for errors anew, and offer the first; or show again what is offered."""
         if self._is_waiting:
             return
-        if self.current is not None and not self._is_seen:
+        if self.current is not None and not self._is_seen and self._threshold() == self._searched_at:
             self._show_again()
             return
         self._skipped.clear()
@@ -108,14 +110,16 @@ class SuggestionQueue(QWidget):
         self.left.clear()
         self._allow()
 
-    def unseen(self) -> None:
-        """Take note that the view shows something else: nothing is answered unseen."""
-        self._is_seen = False
+    def see(self, coloured: Coloured | None) -> None:
+        """Take note of what stands out in the view: nothing is answered unseen."""
+        found = self.current
+        self._is_seen = found is not None and not self._is_waiting and coloured is found.shown
         self._allow()
 
     def _seek(self) -> None:
         """Make the list, and offer the first."""
         threshold, answers = self._threshold(), self._answers
+        self._searched_at = threshold
         skipped = frozenset(self._skipped)
 
         def work(proofreading: Proofreading) -> Any:
@@ -175,7 +179,6 @@ class SuggestionQueue(QWidget):
         self.words.setText(f"<b>{_LIKE[found.suggestion.kind]}</b><br>{found.suggestion.sentence}")
         left, errors = len(self._search.found) - found.number, self._search.left
         self.left.setText(f"{left:,} left; about {errors:,} of them are errors worth mending.")
-        self._is_seen = True
         self._allow()
         self.offered.emit(found)
 
@@ -184,7 +187,7 @@ class SuggestionQueue(QWidget):
         found = self.current
         if self._is_waiting:
             return
-        if found is None or not self._is_seen:
+        if found is None or not self._may_be_answered:
             self.begin()
             return
         self._is_seen = False
@@ -198,10 +201,17 @@ class SuggestionQueue(QWidget):
         else:  # the segment may be suspicious elsewhere
             self._go_on()
 
+    @property
+    def _may_be_answered(self) -> bool:
+        """Whether the view shows what is offered, on segments as they were when it was found."""
+        if self._threshold() != self._searched_at:
+            self._is_seen = False
+        return self._is_seen
+
     def _later(self) -> None:
         if self._is_waiting:
             return
-        if self.current is None or not self._is_seen:
+        if self.current is None or not self._may_be_answered:
             self.begin()
             return
         suggestion = self.current.suggestion

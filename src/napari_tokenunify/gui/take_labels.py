@@ -13,12 +13,13 @@ from qtpy.QtWidgets import QCheckBox, QComboBox, QFileDialog, QFormLayout, QHBox
 from napari_tokenunify.data.annotation_files import drawing_files
 from napari_tokenunify.data.drawn_labels import Unit
 from napari_tokenunify.data.source import Location
-from napari_tokenunify.errors import TokenUnifyError
+from napari_tokenunify.errors import ConfigError, TokenUnifyError
 from napari_tokenunify.gui.background import Background
 from napari_tokenunify.gui.kept_layers import Nodes, file_of, finest, in_memory, keep_array, keep_skeletons
-from napari_tokenunify.project import kept_in
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from napari import Viewer
     from napari.layers import Layer
 
@@ -72,6 +73,8 @@ class TakeLabels(QWidget):
         self._background = Background(self)
         self._background.done.connect(self.chosen)
         self._background.failed.connect(show_error)
+        for ended in (self._background.done, self._background.failed):
+            ended.connect(self._allow)
         self.take.clicked.connect(self._take_layer)
         for event in ("inserted", "removed", "renamed"):
             getattr(viewer.layers.events, event).connect(self._list_layers)
@@ -85,31 +88,42 @@ class TakeLabels(QWidget):
             self.chosen.emit(uri)
             return
         try:
-            volume, path = self._session.volume, kept_in(self._session.project.folder, "skeletons.csv")
+            volume, path = self._session.volume, self._session.place_for("skeletons.csv")
         except TokenUnifyError as error:
             show_error(str(error))
             return
         unit: Unit = next(known for known in get_args(Unit) if known == self.unit.currentText())
-        self._background.start(lambda: keep_skeletons(files, volume, unit, path))
+        self._keep(lambda: keep_skeletons(files, volume, unit, path))
 
     def _take_layer(self, _: object = None) -> None:
         """Learn from the layer as it is now: from its file if it is read lazily, else from a copy."""
         try:
-            layer, folder = self._viewer.layers[self.layers.currentText()], self._session.project.folder
+            layer = self.layers.currentData()
+            if layer not in self._viewer.layers:
+                raise ConfigError("The layer is not there any more: choose another one.")
             if isinstance(layer, Points):
-                nodes = Nodes.of(layer, self._session.volume)
-                self._background.start(lambda: nodes.keep(kept_in(folder, "points.csv")))
+                nodes, table = Nodes.of(layer, self._session.volume), self._session.place_for("points.csv")
+                self._keep(lambda: nodes.keep(table))
                 return
             address = file_of(layer)
             if address is not None and not isinstance(finest(layer), np.ndarray):
                 self.chosen.emit(address)
                 return
-            array = in_memory(layer)
-            self._background.start(lambda: keep_array(array, kept_in(folder, "labels.npy")))
+            array, path = in_memory(layer), self._session.place_for("labels.npy")
+            self._keep(lambda: keep_array(array, path))
         except TokenUnifyError as error:
             show_error(str(error))
-        except KeyError:
-            show_error("The layer is not there any more: choose another one.")
+
+    def _keep(self, work: Callable[[], str]) -> None:
+        """Keep a copy in the project in a thread, one after the other; it is used once it is whole."""
+        self._background.start(work)
+        self._allow()
+
+    def _allow(self, _: object = None) -> None:
+        is_free = not self._background.busy
+        for widget in (self.layers, self.take):
+            widget.setEnabled(self.layers.count() > 0 and is_free)
+        self.file.setEnabled(is_free)
 
     def _choose_file(self) -> None:
         chosen, _ = QFileDialog.getOpenFileName(self, "Labels, points or skeletons of this image")
@@ -122,14 +136,12 @@ class TakeLabels(QWidget):
             self.take_file(chosen)
 
     def _list_layers(self, event: object = None) -> None:
-        names = [layer.name for layer in self._viewer.layers if _is_offered(layer)]
-        if names != [self.layers.itemText(row) for row in range(self.layers.count())]:
-            before = self.layers.currentText()
-            self.layers.clear()
-            self.layers.addItems(names)
-            self.layers.setCurrentText(before)  # nothing happens if it is gone
-        for widget in (self.layers, self.take):
-            widget.setEnabled(bool(names))
+        offered, before = [layer for layer in self._viewer.layers if _is_offered(layer)], self.layers.currentData()
+        self.layers.clear()
+        for layer in offered:
+            self.layers.addItem(layer.name, layer)
+        self.layers.setCurrentIndex(next((row for row, layer in enumerate(offered) if layer is before), 0))
+        self._allow()
 
 
 def _is_offered(layer: Layer) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from threading import RLock
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
 import numpy as np
 
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from napari_tokenunify.proofread.edits import Edit, FragmentCut, Kind, Place
     from napari_tokenunify.proofread.planning import Shown
     from napari_tokenunify.segment.fragment_store import StoredFragments
+
+
+_ELSEWHERE: Final = "The segments were edited elsewhere in the meantime, and are now as they were left there: "
 
 
 class _Applied(NamedTuple):
@@ -307,26 +310,45 @@ class Proofreading:
         Raises
         ------
         ProofreadError
-            If it was planned on an earlier state, or cannot be saved: then nothing has changed.
+            If it was planned on an earlier state, which is left then, or cannot be saved: then nothing has changed.
         """
         with self._lock:
-            self.history.append(edit)
+            try:
+                self.history.append(edit)
+            except ProofreadError as error:
+                if not self._follow():
+                    raise
+                raise ProofreadError(_ELSEWHERE + "repeat this edit.") from error
             self._apply(edit)
             return edit
 
     def undo(self) -> Edit | None:
-        """Take the last edit back and return it; None if there is none."""
+        """Take the last edit back and return it; None if there is none.
+
+        Raises
+        ------
+        ProofreadError
+            If there are edits from elsewhere, which are in force from now on: what nobody saw is not taken back.
+        """
         with self._lock:
-            self._follow()
+            if self._follow():
+                raise ProofreadError(_ELSEWHERE + "look at them before you undo.")
             edit = self.history.undo()
             if edit is not None:
                 self._revert()
             return edit
 
     def redo(self) -> Edit | None:
-        """Make the edit that was taken back last again, and return it; None if there is none."""
+        """Make the edit that was taken back last again, and return it; None if there is none.
+
+        Raises
+        ------
+        ProofreadError
+            If there are edits from elsewhere, which are in force from now on.
+        """
         with self._lock:
-            self._follow()
+            if self._follow():
+                raise ProofreadError(_ELSEWHERE + "look at them before you redo.")
             edit = self.history.redo()
             if edit is not None:
                 self._apply(edit)
@@ -386,11 +408,11 @@ class Proofreading:
             self._divided = self._divided[:-1]
             self._rebuild()
 
-    def _follow(self) -> None:
-        """Show what the history says, should its head have been moved elsewhere."""
+    def _follow(self) -> bool:
+        """Show what the history says, and tell whether its head was moved elsewhere."""
         head = self.history.head
         if head == self._head:  # what leads to an edit never changes
-            return
+            return False
         wanted = self.history.path_to(head)
         same = 0
         for applied, other in zip(self._applied, wanted, strict=False):
@@ -401,6 +423,7 @@ class Proofreading:
             self._revert()
         for uuid in wanted[same:]:
             self._apply(self.history[uuid])
+        return True
 
     def _rebuild(self) -> None:
         """Divide fragments anew: the voxels, their contacts, and tables of the right length."""
